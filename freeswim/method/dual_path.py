@@ -1,0 +1,152 @@
+"""The two branches of the refine pass, as attention processors on an unmodified transformer.
+
+FreeSwim, arXiv 2511.14712. The window branch's self-attention sees the inward window; its latents
+are the result. The full branch is a forward of the same latents whose self-attention sees
+everything; only its cross-attention outputs are used: they replace the window branch's. They are
+kept after the output projection, which both branches share, so that a forward that reuses them
+computes no cross-attention at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import torch
+from diffusers import WanTransformer3DModel
+from torch import Tensor
+
+from freeswim.method.attention import ExactBackend, full_attention, window_attention
+from freeswim.method.window import InwardWindow
+
+Kept = list[Tensor]  # cross-attention output of each block, (B, L, D)
+
+
+class DualPath:
+    """Both branches of one transformer, installed while the `with` block runs.
+
+    The transformer's own processors are back in place afterwards, whatever happened.
+
+    Args:
+        transformer: a Wan transformer.
+        window: inward window of the latents that are forwarded.
+        scale: of both branches' self-attention.
+        backend: exact backend of the window attention.
+    """
+
+    def __init__(
+        self,
+        transformer: WanTransformer3DModel,
+        window: InwardWindow,
+        *,
+        scale: float,
+        backend: ExactBackend,
+    ) -> None:
+        self._blocks: Any = transformer.blocks
+        self._branch = _Branch(window, scale, backend)
+        self._ordinary: list[tuple[Any, Any]] = []
+
+    def __enter__(self) -> Self:
+        for index, block in enumerate(self._blocks):
+            self._ordinary.append((block.attn1.processor, block.attn2.processor))
+            block.attn1.set_processor(_SelfAttention(self._branch))
+            block.attn2.set_processor(_CrossAttention(self._branch, index, block.attn2.processor))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for block, (self_attention, cross_attention) in zip(
+            self._blocks, self._ordinary, strict=True
+        ):
+            block.attn1.set_processor(self_attention)
+            block.attn2.set_processor(cross_attention)
+        self._ordinary.clear()
+
+    def full_branch(self, forward: Callable[[], Tensor]) -> Kept:
+        """Cross-attention outputs of one forward with full self-attention."""
+        self._branch.become("full")
+        forward()
+        return self._branch.kept
+
+    def window_branch(self, forward: Callable[[], Tensor], override: Kept | None = None) -> Tensor:
+        """One forward with window self-attention; `override` replaces its cross-attention."""
+        self._branch.become("window", override)
+        return forward()
+
+
+@dataclass
+class _Branch:
+    """What the processors do in the forward that runs now."""
+
+    window: InwardWindow
+    scale: float
+    backend: ExactBackend
+    name: Literal["full", "window"] = "window"
+    override: Kept | None = None
+    kept: Kept = field(default_factory=list)
+
+    def become(self, name: Literal["full", "window"], override: Kept | None = None) -> None:
+        self.name, self.override, self.kept = name, override, []
+
+
+class _SelfAttention:
+    """diffusers processor: self-attention of the branch that runs now."""
+
+    def __init__(self, branch: _Branch) -> None:
+        self.branch = branch
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Tensor,  # (B, L, D)
+        encoder_hidden_states: None,
+        attention_mask: None,
+        rotary_emb: tuple[Tensor, Tensor],
+    ) -> Tensor:
+        heads = (attn.heads, -1)
+        query = attn.norm_q(attn.to_q(hidden_states)).unflatten(2, heads)  # (B, L, heads, head dim)
+        key = attn.norm_k(attn.to_k(hidden_states)).unflatten(2, heads)
+        value = attn.to_v(hidden_states).unflatten(2, heads)
+        query, key = _rotate(query, *rotary_emb), _rotate(key, *rotary_emb)
+
+        branch = self.branch
+        if branch.name == "full":
+            out = full_attention(query, key, value, scale=branch.scale)
+        else:
+            out = window_attention(
+                query, key, value, branch.window, scale=branch.scale, backend=branch.backend
+            )
+        return attn.to_out[1](attn.to_out[0](out.flatten(2).type_as(hidden_states)))
+
+
+class _CrossAttention:
+    """diffusers processor: the transformer's own cross-attention, kept or overridden."""
+
+    def __init__(self, branch: _Branch, block_index: int, ordinary: Callable[..., Tensor]) -> None:
+        self.branch = branch
+        self.block_index = block_index
+        self.ordinary = ordinary
+
+    def __call__(self, attn: Any, *arguments: Any) -> Tensor:
+        if self.branch.override is not None:
+            return self.branch.override[self.block_index]
+        out = self.ordinary(attn, *arguments)
+        if self.branch.name == "full":
+            self.branch.kept.append(out)
+        return out
+
+
+def _rotate(tokens: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    """Rotary position embedding of (B, L, heads, head dim), as the Wan transformer defines it."""
+    even, odd = tokens.unflatten(-1, (-1, 2)).unbind(-1)
+    cosines, sines = cosines[..., 0::2], sines[..., 1::2]  # (1, L, 1, head dim / 2)
+    rotated = torch.empty_like(tokens)
+    rotated[..., 0::2] = even * cosines - odd * sines
+    rotated[..., 1::2] = even * sines + odd * cosines
+    return rotated

@@ -1,0 +1,53 @@
+"""What a refine pass can be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from freeswim.errors import RequestError
+
+Temperature = Literal["official", "entropy", "none"]
+AttentionBackend = Literal["auto", "natten", "flex", "tiled"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefineSettings:
+    """Settings of one refine pass; the defaults are the official program's for Wan 2.1.
+
+    Raises:
+        RequestError: a value is out of its range; names the setting.
+    """
+
+    steps: int = 50  # steps of the whole schedule, 1 to 1000
+    strength: float = 0.7  # share of these steps that run, above 0, up to 1
+    flow_shift: float = 9.0  # timestep shift of the flow schedule, above 0
+    guidance_scale: float = 5.0  # classifier-free guidance, at least 1; 1 is off
+    refresh_interval: int = 5  # the full branch runs on every n-th refine step, at least 1
+    override_unconditional: bool = False  # the official `nocache` mode overrides here too
+    temperature: Temperature = "official"  # of both branches' self-attention
+    attention: AttentionBackend = "auto"  # how window attention is computed; never what
+
+    def __post_init__(self) -> None:
+        _check("steps", self.steps, 1 <= self.steps <= 1000, "from 1 to 1000")
+        _check("strength", self.strength, 0 < self.strength <= 1, "above 0, up to 1")
+        _check("flow_shift", self.flow_shift, 0 < self.flow_shift <= 100, "above 0, up to 100")
+        _check(
+            "guidance_scale", self.guidance_scale, 1 <= self.guidance_scale <= 30, "from 1 to 30"
+        )
+        _check("refresh_interval", self.refresh_interval, self.refresh_interval >= 1, "1 or more")
+        if self.num_refine_steps == 0:
+            raise RequestError(
+                f"Strength {self.strength} of {self.steps} steps leaves no step to run.",
+                hint=f"Use a strength of at least {1 / self.steps:.3g}, or more steps.",
+            )
+
+    @property
+    def num_refine_steps(self) -> int:
+        """Steps that really run."""
+        return min(int(self.steps * self.strength), self.steps)
+
+
+def _check(name: str, value: float, is_valid: bool, allowed: str) -> None:
+    if not is_valid:
+        raise RequestError(f"{name} cannot be {value}.", hint=f"{name} is a number {allowed}.")
