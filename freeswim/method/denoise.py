@@ -19,7 +19,7 @@ from torch import Tensor
 from freeswim.method.attention import choose_backend
 from freeswim.method.dual_path import DualPath, Kept
 from freeswim.method.schedule import attention_scale, is_refresh, refine_schedule
-from freeswim.method.settings import RefineSettings
+from freeswim.method.settings import BaseSettings, RefineSettings
 from freeswim.method.window import InwardWindow
 
 # Called after every step with steps done, steps to run, and the latents; may raise to stop.
@@ -44,7 +44,6 @@ class LowNoiseExpert:
 
     transformer: WanTransformer3DModel
     boundary: float  # timesteps below it are this expert's, 0 to 1000
-    guidance_scale: float | None = None  # None: the same as the other expert's
 
 
 @torch.no_grad()
@@ -55,8 +54,7 @@ def sample_base(
     negative_prompt_embeds: Tensor | None = None,
     *,
     scheduler: UniPCMultistepScheduler,
-    steps: int,
-    guidance_scale: float,
+    settings: BaseSettings = BaseSettings(),  # noqa: B008 (frozen)
     condition: ImageCondition | None = None,
     low_noise: LowNoiseExpert | None = None,
     on_step: OnStep | None = None,
@@ -69,17 +67,19 @@ def sample_base(
         prompt_embeds: (1, text tokens, D).
         negative_prompt_embeds: the same; None or guidance 1 means no unconditional forward.
         scheduler: the checkpoint's own.
-        steps: denoising steps, ≥ 1.
-        guidance_scale: classifier-free guidance, ≥ 1.
+        settings: of this pass.
+        condition: of an image-conditioned checkpoint, at the size of `latents`.
+        low_noise: second expert of a two-expert checkpoint.
+        on_step: called after every step with (steps done, steps to run, latents).
 
     Returns:
         Clean latents, same shape.
     """
-    scheduler.set_timesteps(steps, device=latents.device)
+    scheduler.set_timesteps(settings.steps, device=latents.device)
     scheduler.set_begin_index(0)
 
     def velocity(step: int, timestep: Tensor, latents: Tensor) -> Tensor:
-        expert, scale = _expert_at(timestep, transformer, low_noise, guidance_scale)
+        expert, scale = _expert_at(timestep, transformer, low_noise, settings)
         conditional = _forward(expert, latents, timestep, condition, prompt_embeds)
         if negative_prompt_embeds is None or scale == 1:
             return conditional
@@ -132,7 +132,9 @@ def refine(
         "backend": choose_backend(settings.attention, window, latents.device),
     }
     experts = [transformer] if low_noise is None else [transformer, low_noise.transformer]
-    kept: dict[WanTransformer3DModel, tuple[Kept, Kept | None]] = {}  # of the expert that runs
+    kept: dict[
+        WanTransformer3DModel, tuple[Kept | None, Kept | None]
+    ] = {}  # of the expert that runs
 
     with ExitStack() as stack:
         paths = {
@@ -140,7 +142,7 @@ def refine(
         }
 
         def velocity(step: int, timestep: Tensor, latents: Tensor) -> Tensor:
-            expert, scale = _expert_at(timestep, transformer, low_noise, settings.guidance_scale)
+            expert, scale = _expert_at(timestep, transformer, low_noise, settings)
             path = paths[expert]
             conditional = partial(_forward, expert, latents, timestep, condition, prompt_embeds)
             unconditional = None
@@ -151,11 +153,7 @@ def refine(
 
             if expert not in kept or is_refresh(step, settings):
                 kept.clear()  # before the new ones are made: they are large
-                overridden = unconditional if settings.override_unconditional else None
-                kept[expert] = (
-                    path.full_branch(conditional),
-                    path.full_branch(overridden) if overridden else None,
-                )
+                kept[expert] = _refresh(path, conditional, unconditional, settings)
             kept_conditional, kept_unconditional = kept[expert]
             velocity = path.window_branch(conditional, kept_conditional)
             if unconditional is None:
@@ -163,6 +161,19 @@ def refine(
             return _guide(velocity, path.window_branch(unconditional, kept_unconditional), scale)
 
         return _denoise(latents, scheduler, timesteps, velocity, condition, on_step)
+
+
+def _refresh(
+    path: DualPath,
+    conditional: Callable[[], Tensor],
+    unconditional: Callable[[], Tensor] | None,
+    settings: RefineSettings,
+) -> tuple[Kept | None, Kept | None]:
+    """What overrides the cross-attention of the conditional and the unconditional forward."""
+    if settings.guidance == "none":
+        return None, None
+    overridden = unconditional if settings.override_unconditional else None
+    return path.full_branch(conditional), overridden and path.full_branch(overridden)
 
 
 def token_window(
@@ -202,14 +213,14 @@ def _expert_at(
     timestep: Tensor,
     transformer: WanTransformer3DModel,
     low_noise: LowNoiseExpert | None,
-    guidance_scale: float,
+    settings: BaseSettings | RefineSettings,
 ) -> tuple[WanTransformer3DModel, float]:
     """The transformer that denoises at `timestep`, and its guidance scale."""
     if low_noise is None or timestep >= low_noise.boundary:
-        return transformer, guidance_scale
-    if low_noise.guidance_scale is None:
-        return low_noise.transformer, guidance_scale
-    return low_noise.transformer, low_noise.guidance_scale
+        return transformer, settings.guidance_scale
+    if settings.low_noise_guidance_scale is None:
+        return low_noise.transformer, settings.guidance_scale
+    return low_noise.transformer, settings.low_noise_guidance_scale
 
 
 def _forward(

@@ -1,4 +1,4 @@
-"""What a refine pass can be told."""
+"""What the two passes can be told."""
 
 from __future__ import annotations
 
@@ -8,7 +8,27 @@ from typing import Literal
 from freeswim.errors import RequestError
 
 Temperature = Literal["official", "entropy", "none"]
+Guidance = Literal["full", "none"]
 AttentionBackend = Literal["auto", "natten", "flex", "tiled"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseSettings:
+    """Settings of one base pass; the defaults are Wan 2.1's.
+
+    Raises:
+        RequestError: a value is out of its range; names the setting.
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 (read by the request; not a field)
+
+    steps: int = 50  # denoising steps, 1 to 1000
+    guidance_scale: float = 5.0  # classifier-free guidance, 1 to 30; 1 is off
+    low_noise_guidance_scale: float | None = None  # of a second expert; None: the same
+
+    def __post_init__(self) -> None:
+        _check_steps(self.steps)
+        _check_guidance(self.guidance_scale, self.low_noise_guidance_scale)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,22 +39,24 @@ class RefineSettings:
         RequestError: a value is out of its range; names the setting.
     """
 
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 (read by the request; not a field)
+
     steps: int = 50  # steps of the whole schedule, 1 to 1000
     strength: float = 0.7  # share of these steps that run, above 0, up to 1
-    flow_shift: float = 9.0  # timestep shift of the flow schedule, above 0
-    guidance_scale: float = 5.0  # classifier-free guidance, at least 1; 1 is off
-    refresh_interval: int = 5  # the full branch runs on every n-th refine step, at least 1
+    flow_shift: float = 9.0  # timestep shift of the flow schedule, above 0, up to 100
+    guidance_scale: float = 5.0  # classifier-free guidance, 1 to 30; 1 is off
+    low_noise_guidance_scale: float | None = None  # of a second expert; None: the same
+    refresh_interval: int = 5  # the full branch runs on every n-th refine step, 1 or more
+    guidance: Guidance = "full"  # where the override comes from; none: the window branch alone
     override_unconditional: bool = False  # the official `nocache` mode overrides here too
     temperature: Temperature = "official"  # of both branches' self-attention
     attention: AttentionBackend = "auto"  # how window attention is computed; never what
 
     def __post_init__(self) -> None:
-        _check("steps", self.steps, 1 <= self.steps <= 1000, "from 1 to 1000")
+        _check_steps(self.steps)
         _check("strength", self.strength, 0 < self.strength <= 1, "above 0, up to 1")
         _check("flow_shift", self.flow_shift, 0 < self.flow_shift <= 100, "above 0, up to 100")
-        _check(
-            "guidance_scale", self.guidance_scale, 1 <= self.guidance_scale <= 30, "from 1 to 30"
-        )
+        _check_guidance(self.guidance_scale, self.low_noise_guidance_scale)
         _check("refresh_interval", self.refresh_interval, self.refresh_interval >= 1, "1 or more")
         if self.num_refine_steps == 0:
             raise RequestError(
@@ -46,6 +68,16 @@ class RefineSettings:
     def num_refine_steps(self) -> int:
         """Steps that really run."""
         return min(int(self.steps * self.strength), self.steps)
+
+
+def _check_steps(steps: int) -> None:
+    _check("steps", steps, 1 <= steps <= 1000, "from 1 to 1000")
+
+
+def _check_guidance(guidance_scale: float, low_noise: float | None) -> None:
+    _check("guidance_scale", guidance_scale, 1 <= guidance_scale <= 30, "from 1 to 30")
+    if low_noise is not None:
+        _check("low_noise_guidance_scale", low_noise, 1 <= low_noise <= 30, "from 1 to 30")
 
 
 def _check(name: str, value: float, is_valid: bool, allowed: str) -> None:

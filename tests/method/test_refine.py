@@ -256,8 +256,10 @@ def test_second_expert_takes_over_below_the_boundary_with_outputs_of_its_own():
 
     high.register_forward_pre_hook(look("high"), with_kwargs=True)
     low.register_forward_pre_hook(look("low"), with_kwargs=True)
-    settings = RefineSettings(steps=8, strength=1.0, refresh_interval=50, flow_shift=3.0)
-    expert = LowNoiseExpert(low, boundary=700, guidance_scale=1.0)
+    settings = RefineSettings(
+        steps=8, strength=1.0, refresh_interval=50, flow_shift=3.0, low_noise_guidance_scale=1.0
+    )
+    expert = LowNoiseExpert(low, boundary=700)
     refine(
         high, latents_of(), TEXT, NEGATIVE,
         native_grid=NATIVE, settings=settings, low_noise=expert,

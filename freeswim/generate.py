@@ -1,0 +1,423 @@
+"""The story of one take, readable top to bottom: load, base pass, upsample, refine pass, write.
+
+The method itself is in method/; everything that decides the pixels is in the request.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from freeswim import __version__, sidecar
+from freeswim.errors import MediaError, OutOfMemory, RequestError
+from freeswim.method.attention import choose_backend
+from freeswim.method.denoise import refine, sample_base, token_window
+from freeswim.method.schedule import add_noise
+from freeswim.method.settings import RefineSettings
+from freeswim.models.conditioning import Text, encode_prompt, image_condition
+from freeswim.models.loading import Components, choose_device, load
+from freeswim.output import as_output_error, check_place, publish, workspace
+from freeswim.request import Request
+from freeswim.sidecar import Take
+from freeswim.video import autoencoder, canvas
+from freeswim.video.reader import Clip, probe, read_frames, read_image
+from freeswim.video.writer import check_output, encode_video
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a take is. `step` counts finished steps of the stage."""
+
+    stage: str  # load, encode prompt, base, upsample, encode, refine, decode, write
+    step: int
+    num_steps: int
+    seconds: float  # since the work began
+
+
+# Called at every step; may raise Cancelled to stop. Nothing is left behind then.
+OnProgress = Callable[[Progress], None]
+
+
+@dataclass
+class Story:
+    """Where one run is: reports progress and measures stages."""
+
+    on_progress: OnProgress | None = None
+    seconds: dict[str, float] = field(default_factory=dict[str, float])
+    started: float = field(default_factory=time.monotonic)
+
+    @contextmanager
+    def stage(self, name: str, num_steps: int = 1) -> Iterator[Callable[..., None]]:
+        """A stage of the work; yields what is to be called after each of its steps."""
+
+        def report(step: int, *_: object) -> None:
+            if self.on_progress is not None:
+                self.on_progress(Progress(name, step, num_steps, time.monotonic() - self.started))
+
+        began = time.monotonic()
+        report(0)
+        yield report
+        report(num_steps)
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - began
+
+
+@torch.no_grad()
+def generate(
+    request: Request,
+    output: Path,
+    *,
+    device: str = "auto",
+    overwrite: bool = False,
+    draft_latents: Path | None = None,
+    on_progress: OnProgress | None = None,
+) -> Take:
+    """Make the take that `request` describes and write it to `output`, its sidecar beside it.
+
+    Args:
+        request: everything that decides the pixels.
+        output: the video file, .mp4.
+        device: auto, or a device of torch.
+        overwrite: whether files at `output` may be replaced.
+        draft_latents: of the draft that this request finishes; they spare the base pass and
+            change nothing else.
+        on_progress: called at every step; may raise to stop.
+
+    Returns:
+        The take as it lies on the disk.
+
+    Raises:
+        FreeswimError: of any kind; nothing new is left behind then.
+    """
+    output = output.expanduser().absolute()
+    for path in (sidecar.sidecar_path(output), sidecar.latents_path(output)):
+        check_place(path, overwrite)
+    check_output(output, overwrite)
+    source = open_clip(request)
+    images = open_images(request)
+    story = Story(on_progress)
+
+    with _memory_named(request):
+        components = load_checkpoint(request, device, story)
+        text = read_prompt(components, request, story)
+
+        base_latents = None
+        if source is None:
+            base_latents = base_pass(components, request, text, images, draft_latents, story)
+            video = decode(components, base_latents, story)
+            if request.needs_refine:
+                video = upsample(video, request, story)
+        else:
+            video = upsample_clip(source, request, story)
+            images = first_frame_of(video, request)
+
+        if request.needs_refine:
+            video = refine_pass(components, request, text, video, images, story)
+
+    return write_take(components, request, video, base_latents, source, output, overwrite, story)
+
+
+# ------------------------------------------------------------------------ what the person gave
+
+
+def open_clip(request: Request) -> Clip | None:
+    """The clip that is remade, checked against the request."""
+    if request.clip is None:
+        return None
+    request.clip.check_unchanged()
+    clip = probe(request.clip.path)
+    if request.clip_start + request.frames > clip.num_frames:
+        raise RequestError(
+            f"{request.clip.path.name} has {clip.num_frames} frames; "
+            f"{request.frames} from frame {request.clip_start} are more than there are.",
+            hint=f"Ask for {max(clip.num_frames - request.clip_start, 0)} or fewer.",
+        )
+    return clip
+
+
+def open_images(request: Request) -> list[np.ndarray]:
+    """First and last frame, as far as the request has them, (H, W, 3) uint8."""
+    images = []
+    for media in (request.first_image, request.last_image):
+        if media is not None:
+            media.check_unchanged()
+            images.append(read_image(media.path))
+    return images
+
+
+def first_frame_of(video: Tensor, request: Request) -> list[np.ndarray]:
+    """What a checkpoint that needs an image gets where a clip is remade: its first frame."""
+    if request.model.takes_text:
+        return []
+    return [np.rint((video[0, :, 0].permute(1, 2, 0).numpy() + 1) * 127.5).astype(np.uint8)]
+
+
+# -------------------------------------------------------------------------------------- stages
+
+
+def load_checkpoint(request: Request, device: str, story: Story) -> Components:
+    """The checkpoint of the request on the device."""
+    with story.stage("load"):
+        return load(request.model, choose_device(device))
+
+
+def read_prompt(components: Components, request: Request, story: Story) -> Text:
+    """Prompt and negative prompt through the text encoder."""
+    with story.stage("encode prompt"):
+        return encode_prompt(components, request.prompt, request.negative_prompt)
+
+
+def base_pass(
+    components: Components,
+    request: Request,
+    text: Text,
+    images: Sequence[np.ndarray],
+    draft_latents: Path | None,
+    story: Story,
+) -> Tensor:
+    """Clean latents at native size, (1, C, T, h, w): sampled, or taken from the draft."""
+    noise = _noise(components, request, request.base_size, request.seed)
+    if draft_latents is not None:
+        return _read_latents(draft_latents, noise.shape).to(components.device)
+    with story.stage("base", request.base.steps) as report:
+        return sample_base(
+            components.transformer,
+            noise,
+            text.prompt,
+            text.negative,
+            scheduler=components.scheduler,
+            settings=request.base,
+            condition=image_condition(
+                components, images, request.base_size, request.computed_frames
+            ),
+            low_noise=components.low_noise,
+            on_step=report,
+        )
+
+
+def decode(components: Components, latents: Tensor, story: Story) -> Tensor:
+    """Video of clean latents, (1, 3, frames, height, width) in [-1, 1], on the CPU."""
+    with story.stage("decode"):
+        return autoencoder.decode(components.vae, latents).cpu()
+
+
+def upsample(video: Tensor, request: Request, story: Story) -> Tensor:
+    """The base video at the computed size, every frame bilinear."""
+    with story.stage("upsample"):
+        return canvas.resize(video, request.computed_size)
+
+
+def upsample_clip(clip: Clip, request: Request, story: Story) -> Tensor:
+    """The person's clip at the take's size, on the computed canvas."""
+    with story.stage("upsample", request.frames) as report:
+        return canvas.fill(
+            read_frames(clip.path, start=request.clip_start, num_frames=request.frames),
+            size=(request.width, request.height),
+            num_frames=request.frames,
+            canvas_size=request.computed_size,
+            canvas_frames=request.computed_frames,
+            on_frame=report,
+        )
+
+
+def refine_pass(
+    components: Components,
+    request: Request,
+    text: Text,
+    video: Tensor,
+    images: Sequence[np.ndarray],
+    story: Story,
+    *,
+    settings: RefineSettings | None = None,
+    native_grid: tuple[int, int] | None = None,
+) -> Tensor:
+    """The video made again at its own size by the refine pass.
+
+    Args:
+        video: (1, 3, frames, height, width) in [-1, 1], at the computed size.
+        settings: other settings than the request's, for comparisons.
+        native_grid: another window than the checkpoint's, for comparisons; (rows, columns).
+    """
+    settings = settings or request.refine
+    native_grid = native_grid or native_grid_of(request)
+    with story.stage("encode"):
+        clean = autoencoder.encode(components.vae, video.to(components.device))
+    # A stream of its own: the noise is the same whether the base pass has run here or not.
+    noise = _noise(components, request, request.computed_size, request.seed + 2**32)
+    latents = add_noise(clean, noise, settings)
+    with story.stage("refine", settings.num_refine_steps) as report:
+        latents = refine(
+            components.transformer,
+            latents,
+            text.prompt,
+            text.negative,
+            native_grid=native_grid,
+            settings=settings,
+            condition=image_condition(
+                components, images, request.computed_size, request.computed_frames
+            ),
+            low_noise=components.low_noise,
+            on_step=report,
+        )
+    return decode(components, latents, story)
+
+
+def native_grid_of(request: Request) -> tuple[int, int]:
+    """Tokens of one latent frame at native size, (rows, columns)."""
+    width, height = request.base_size
+    return height // request.model.multiple, width // request.model.multiple
+
+
+def write_take(
+    components: Components,
+    request: Request,
+    video: Tensor,
+    base_latents: Tensor | None,
+    source: Clip | None,
+    output: Path,
+    overwrite: bool,
+    story: Story,
+) -> Take:
+    """Crop, encode and put in place: the video, its sidecar, and a draft's latents."""
+    width, height = request.take_size
+    frame_rate = request.model.frame_rate if source is None else source.frame_rate
+    with as_output_error(output), workspace(output) as folder:
+        files = {"media": folder / output.name}
+        with story.stage("write", request.frames) as report:
+            encode_video(
+                files["media"],
+                canvas.take_frames(video, size=request.take_size, num_frames=request.frames),
+                width=width,
+                height=height,
+                frame_rate=frame_rate,
+                num_frames=request.frames,
+                comment=request.as_json(),
+                final_name=output,
+                on_frame=report,
+            )
+        if request.draft and base_latents is not None:
+            files["latents"] = folder / "latents.safetensors"
+            save_file({"latents": base_latents.cpu().contiguous()}, files["latents"])
+        take = Take(
+            media=output,
+            request=request,
+            width=width,
+            height=height,
+            frames=request.frames,
+            frame_rate=frame_rate,
+            computed_size=request.computed_size if request.needs_refine else request.base_size,
+            computed_frames=request.computed_frames,
+            base_size=None if source else request.base_size,
+            attention_backend=_attention_backend(components, request),
+            device=str(components.device),
+            dtype=str(components.transformer.dtype).removeprefix("torch."),
+            seconds={stage: round(seconds, 3) for stage, seconds in story.seconds.items()},
+            notes=notes_of(request),
+            versions=_versions(),
+            latents=sidecar.latents_path(output) if "latents" in files else None,
+        )
+        files["sidecar"] = folder / "take.json"
+        files["sidecar"].write_text(sidecar.sidecar_text(take, files), "utf-8")
+
+        publish(files["media"], output, overwrite)
+        # The name is ours now: what lies beside it belongs to this take.
+        publish(files["sidecar"], sidecar.sidecar_path(output), overwrite=True)
+        if take.latents is not None:
+            publish(files["latents"], take.latents, overwrite=True)
+    return take
+
+
+def notes_of(request: Request) -> tuple[str, ...]:
+    """What is done that was not asked for, in words."""
+    notes = []
+    computed = request.computed_size if request.needs_refine else request.base_size
+    if computed != request.take_size:
+        (width, height), (take_width, take_height) = computed, request.take_size
+        notes.append(f"{width}x{height} is computed and cropped to {take_width}x{take_height}.")
+    if request.computed_frames != request.frames:
+        notes.append(
+            f"{request.computed_frames} frames are computed, the first {request.frames} kept."
+        )
+    if request.kind != "clip" and not request.draft and not request.needs_refine:
+        notes.append("The size is native: the base pass is the take, there is nothing to refine.")
+    return tuple(notes)
+
+
+# ------------------------------------------------------------------------------------- details
+
+
+def _noise(components: Components, request: Request, size: tuple[int, int], seed: int) -> Tensor:
+    """N(0, 1) in the shape of the latents of `size`, drawn on the CPU: the same on every device."""
+    factor = components.vae.config["scale_factor_spatial"]
+    width, height = size
+    shape = (
+        1,
+        components.vae.config["z_dim"],
+        (request.computed_frames - 1) // components.vae.config["scale_factor_temporal"] + 1,
+        height // factor,
+        width // factor,
+    )
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator).to(components.device)
+
+
+def _attention_backend(components: Components, request: Request) -> str | None:
+    """How window attention was computed; `full` where the window covers everything."""
+    if not request.needs_refine:
+        return None
+    latents = _noise(components, request, request.computed_size, 0)
+    window = token_window(components.transformer, latents, native_grid_of(request))
+    if window.is_full:
+        return "full"
+    return choose_backend(request.refine.attention, window, components.device)
+
+
+def _read_latents(path: Path, shape: torch.Size) -> Tensor:
+    try:
+        latents = load_file(path)["latents"]
+    except (OSError, KeyError, SafetensorError) as error:
+        raise MediaError(
+            f"The draft's {path.name} cannot be read.", hint="Make the take without the draft."
+        ) from error
+    if latents.shape != shape or latents.dtype != torch.float32:
+        raise MediaError(
+            f"The draft's {path.name} is of another request.",
+            hint="Make the take without the draft.",
+        )
+    return latents
+
+
+@contextmanager
+def _memory_named(request: Request) -> Iterator[None]:
+    """Running out of memory becomes an error that a person can act on."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        is_cpu = "DefaultCPUAllocator" in str(error)
+        if (
+            isinstance(error, RuntimeError)
+            and not isinstance(error, torch.OutOfMemoryError)
+            and not is_cpu
+        ):
+            raise
+        width, height = request.computed_size
+        raise OutOfMemory(
+            f"There is not enough memory for {width}x{height}, {request.computed_frames} frames.",
+            hint="Ask for a smaller size or fewer frames, or close other programs.",
+        ) from error
+
+
+def _versions() -> dict[str, str]:
+    packages = ("torch", "diffusers", "transformers", "numpy", "av", "imageio-ffmpeg")
+    found = {package: importlib.metadata.version(package) for package in packages}
+    return {"freeswim": __version__, "python": platform.python_version(), **found}

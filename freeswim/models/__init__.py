@@ -1,0 +1,1 @@
+"""The supported checkpoints and their weights."""

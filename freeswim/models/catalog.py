@@ -1,0 +1,202 @@
+"""The supported checkpoints: what they are, where they come from, and the sizes they were made for.
+
+Adding a checkpoint is adding a row. Native sizes, rates and expert boundaries are those of the
+published model cards; the files on disk decide the architecture.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+from freeswim.errors import RequestError
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One row of the catalog."""
+
+    name: str  # what a request and a preset call it
+    title: str  # what a person reads
+    repository: str | None  # on the Hugging Face hub, diffusers layout; None: inside this package
+    licence: str  # SPDX identifier of the weights' licence
+    native_width: int  # pixels of the size it was trained on
+    native_height: int
+    native_frames: int  # 4n + 1
+    frame_rate: Fraction  # frames per second that it makes
+    multiple: int  # width and height must be multiples of it: autoencoder factor times patch
+    takes_text: bool = True  # makes a clip from a prompt alone
+    takes_image: bool = False  # makes a clip from a first frame
+    takes_last_image: bool = False  # and ends it on a last frame
+    num_experts: int = 1  # transformers, high noise first
+    max_text_tokens: int = 512  # longer prompts are cut
+    max_positions: int = 1024  # of its position table: latent frames, and tokens along a side
+
+    @property
+    def max_side(self) -> int:
+        """Pixels of the longest side that can be computed; H.264 players end at 8192."""
+        return min(8192, self.max_positions * self.multiple)
+
+    @property
+    def max_frames(self) -> int:
+        """Frames of the longest clip that can be computed."""
+        return 4 * (self.max_positions - 1) + 1
+
+    def computed_size(self, width: int, height: int) -> tuple[int, int]:
+        """The smallest size this checkpoint can compute that covers (width, height)."""
+        return _up(width, self.multiple), _up(height, self.multiple)
+
+    def base_size(self, width: int, height: int) -> tuple[int, int]:
+        """Size of the base pass for a target of (width, height): native area, target's aspect.
+
+        An aspect within 5 % of the native one takes the native size itself, as the official
+        program does for 832x480 → 1920x1088. Never larger than what the target needs.
+        """
+        aspect = width / height
+        native_aspect = self.native_width / self.native_height
+        if abs(aspect / native_aspect - 1) <= 0.05:
+            base = (self.native_width, self.native_height)
+        else:
+            area = self.native_width * self.native_height
+            base = (
+                _nearest(math.sqrt(area * aspect), self.multiple),
+                _nearest(math.sqrt(area / aspect), self.multiple),
+            )
+        computed = self.computed_size(width, height)
+        if computed[0] <= base[0] and computed[1] <= base[1]:
+            return computed
+        return base
+
+    def computed_frames(self, frames: int) -> int:
+        """The smallest 4n + 1 that covers `frames`."""
+        return 4 * math.ceil((frames - 1) / 4) + 1
+
+
+def _up(size: int, multiple: int) -> int:
+    return math.ceil(size / multiple) * multiple
+
+
+def _nearest(size: float, multiple: int) -> int:
+    return max(1, round(size / multiple)) * multiple
+
+
+def find_checkpoint(name: str) -> Checkpoint:
+    """The row called `name`.
+
+    Raises:
+        RequestError: there is none.
+    """
+    for checkpoint in CATALOG:
+        if checkpoint.name == name:
+            return checkpoint
+    raise RequestError(
+        f"There is no checkpoint called {name!r}.",
+        hint=f"Use one of: {', '.join(checkpoint.name for checkpoint in CATALOG)}.",
+    )
+
+
+_WAN_RATE = Fraction(16)
+
+CATALOG: tuple[Checkpoint, ...] = (
+    Checkpoint(
+        name="demo",
+        title="Demo (koi)",
+        repository=None,
+        licence="MIT",
+        native_width=128,
+        native_height=128,
+        native_frames=9,
+        frame_rate=Fraction(8),
+        multiple=16,
+        max_text_tokens=32,
+        max_positions=256,
+    ),
+    Checkpoint(
+        name="wan2.1-t2v-1.3b",
+        title="Wan 2.1 1.3B, text to video",
+        repository="Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
+        licence="Apache-2.0",
+        native_width=832,
+        native_height=480,
+        native_frames=81,
+        frame_rate=_WAN_RATE,
+        multiple=16,
+    ),
+    Checkpoint(
+        name="wan2.1-t2v-14b",
+        title="Wan 2.1 14B, text to video",
+        repository="Wan-AI/Wan2.1-T2V-14B-Diffusers",
+        licence="Apache-2.0",
+        native_width=1280,
+        native_height=720,
+        native_frames=81,
+        frame_rate=_WAN_RATE,
+        multiple=16,
+    ),
+    Checkpoint(
+        name="wan2.1-i2v-14b-480p",
+        title="Wan 2.1 14B 480p, image to video",
+        repository="Wan-AI/Wan2.1-I2V-14B-480P-Diffusers",
+        licence="Apache-2.0",
+        native_width=832,
+        native_height=480,
+        native_frames=81,
+        frame_rate=_WAN_RATE,
+        multiple=16,
+        takes_text=False,
+        takes_image=True,
+    ),
+    Checkpoint(
+        name="wan2.1-i2v-14b-720p",
+        title="Wan 2.1 14B 720p, image to video",
+        repository="Wan-AI/Wan2.1-I2V-14B-720P-Diffusers",
+        licence="Apache-2.0",
+        native_width=1280,
+        native_height=720,
+        native_frames=81,
+        frame_rate=_WAN_RATE,
+        multiple=16,
+        takes_text=False,
+        takes_image=True,
+    ),
+    Checkpoint(
+        name="wan2.2-ti2v-5b",
+        title="Wan 2.2 5B, text or image to video",
+        repository="Wan-AI/Wan2.2-TI2V-5B-Diffusers",
+        licence="Apache-2.0",
+        native_width=1280,
+        native_height=704,
+        native_frames=121,
+        frame_rate=Fraction(24),
+        multiple=32,
+        takes_image=True,
+    ),
+    Checkpoint(
+        name="wan2.2-t2v-a14b",
+        title="Wan 2.2 A14B, text to video, two experts",
+        repository="Wan-AI/Wan2.2-T2V-A14B-Diffusers",
+        licence="Apache-2.0",
+        native_width=1280,
+        native_height=720,
+        native_frames=81,
+        frame_rate=_WAN_RATE,
+        multiple=16,
+        num_experts=2,
+    ),
+    Checkpoint(
+        name="wan2.2-i2v-a14b",
+        title="Wan 2.2 A14B, image to video, two experts",
+        repository="Wan-AI/Wan2.2-I2V-A14B-Diffusers",
+        licence="Apache-2.0",
+        native_width=1280,
+        native_height=720,
+        native_frames=81,
+        frame_rate=_WAN_RATE,
+        multiple=16,
+        takes_text=False,
+        takes_image=True,
+        takes_last_image=True,
+        num_experts=2,
+    ),
+)

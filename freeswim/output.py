@@ -1,0 +1,139 @@
+"""A place for a new file: made in a hidden folder beside its final name, put in place in one step.
+
+The final name holds a whole file or nothing new, whoever else writes there and whatever dies.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from freeswim.errors import OutputError, OutputExists
+
+_FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FOLDER_FAULTS = (*_FULL_DISK, errno.EACCES, errno.EPERM, errno.EROFS)
+_CANNOT_LINK = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV)
+
+
+def check_place(path: Path, overwrite: bool) -> None:
+    """Refuse a place where no file can be put, before any work is done for it.
+
+    Raises:
+        OutputExists: the file is there and overwrite is not set.
+        OutputError: no folder that can be written.
+    """
+    with as_output_error(path):
+        if not path.parent.is_dir():
+            raise OutputError(
+                f"There is no folder {path.parent}.", hint="Create it, or name another."
+            )
+        if path.is_dir():
+            raise OutputError(f"{path} is a folder.", hint="Name a file in it.")
+        if not overwrite and os.path.lexists(path):
+            raise _exists(path)
+        # Tried, not asked: access() knows nothing of shares, of Windows' rights, of quotas.
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+
+
+@contextmanager
+def workspace(path: Path) -> Iterator[Path]:
+    """A hidden folder beside the final name: same disk, one thing to remove."""
+    with as_output_error(path):
+        workspace = tempfile.TemporaryDirectory(
+            prefix=f".{path.stem[:32]}.", suffix=".part", dir=path.parent.absolute()
+        )
+    with workspace as folder:
+        yield Path(folder)
+
+
+def publish(part: Path, path: Path, overwrite: bool) -> None:
+    """Put the finished file in place, all of it on the disk.
+
+    Raises:
+        OutputExists: the name was taken meanwhile and overwrite is not set.
+        OSError: the disk refused.
+    """
+    with part.open("rb+") as file:
+        os.fsync(file.fileno())
+    if overwrite:
+        part.replace(path)
+    else:
+        _place_new(part, path)
+    _keep_name(path.parent)
+
+
+def _keep_name(folder: Path) -> None:
+    """The new name, too, survives a power cut, where the system can promise that."""
+    if os.name != "posix":
+        return
+    with suppress(OSError):  # the file is in place: no failure any more
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _place_new(part: Path, path: Path) -> None:
+    """Give the file its final name in one step that fails where the name is taken."""
+    try:
+        path.hardlink_to(part)
+    except FileExistsError as error:
+        raise _exists(path) from error
+    except OSError as error:
+        if error.errno not in _CANNOT_LINK:
+            raise
+        _claim_and_replace(part, path)
+
+
+def _claim_and_replace(part: Path, path: Path) -> None:
+    """For disks without hard links (exFAT, some shares): take the name first, then fill it."""
+    try:
+        path.open("xb").close()
+    except FileExistsError as error:
+        raise _exists(path) from error
+    try:
+        part.replace(path)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def as_output_error(path: Path) -> Iterator[None]:
+    """Faults of the disk in the block become OutputError; `path` is the final name."""
+    try:
+        yield
+    except OSError as error:
+        raise output_error(path, error.errno or 0) from error
+
+
+def output_error(path: Path, fault: int, part: Path | None = None) -> OutputError:
+    """What a fault number of the system means for this file.
+
+    Args:
+        path: the final name.
+        fault: errno.
+        part: the file under work, to say how far it came.
+    """
+    if fault not in _FULL_DISK:
+        return OutputError(
+            f"{path} cannot be written: {os.strerror(fault)}.",
+            hint="Name a folder that can be written.",
+        )
+    written = part.stat().st_size if part and part.exists() else 0
+    return OutputError(
+        f"{path} cannot be written: {os.strerror(fault)} after {written:,} bytes.",
+        hint=f"Free more than {written:,} bytes in {path.parent}, or name a folder on another disk.",
+    )
+
+
+def _exists(path: Path) -> OutputExists:
+    return OutputExists(
+        f"{path} is already there.", hint="Name another file, or allow overwriting."
+    )

@@ -1,0 +1,34 @@
+"""Where things are on this machine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+
+def home() -> Path:
+    """FreeSwim's own folder; `FREESWIM_HOME` moves it, for a throw-away run."""
+    if moved := os.environ.get("FREESWIM_HOME"):
+        return Path(moved).expanduser().resolve()
+    return platformdirs.user_data_path("FreeSwim", appauthor=False)
+
+
+def models() -> Path:
+    """Folder of the checkpoints, one folder each by catalog name; `FREESWIM_MODELS` moves it."""
+    if moved := os.environ.get("FREESWIM_MODELS"):
+        return Path(moved).expanduser().resolve()
+    return home() / "models"
+
+
+def presets() -> Path:
+    """Folder of the presets that come with FreeSwim."""
+    package = Path(__file__).parent
+    installed = package / "preset_files"  # where the wheel puts the repository's presets folder
+    return installed if installed.is_dir() else package.parent / "presets"
+
+
+def demo_weights() -> Path:
+    """Folder of the checkpoint that comes inside the package."""
+    return Path(__file__).parent / "models" / "demo" / "weights"

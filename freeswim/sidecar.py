@@ -1,0 +1,120 @@
+"""The sidecar of a take: a JSON file beside the video that says what it is and how it was made."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from freeswim.errors import MediaError
+from freeswim.request import Request
+
+SCHEMA = 1
+LARGEST = 8 * 2**20  # bytes; a sidecar holds a request, not a film
+
+
+@dataclass(frozen=True)
+class Take:
+    """One finished result of a request, and how it was made."""
+
+    media: Path  # the video file
+    request: Request
+    width: int  # pixels of the video
+    height: int
+    frames: int
+    frame_rate: Fraction  # frames per second, exact
+    computed_size: tuple[int, int]  # (width, height) before cropping
+    computed_frames: int  # 4n + 1, before trimming
+    base_size: tuple[int, int] | None  # (width, height) of the base pass; None: a clip was remade
+    attention_backend: str | None  # that computed window attention; None: no refine pass
+    device: str
+    dtype: str  # of the transformer
+    seconds: dict[str, float]  # per stage
+    notes: tuple[str, ...]  # what was done that was not asked for, in words
+    versions: dict[str, str]
+    latents: Path | None = None  # of a draft: what finishing it starts from
+
+
+def sidecar_path(media: Path) -> Path:
+    """Where the sidecar of `media` is."""
+    return media.with_suffix(".json")
+
+
+def latents_path(media: Path) -> Path:
+    """Where the latents of the draft `media` are."""
+    return media.with_suffix(".latents.safetensors")
+
+
+def sidecar_text(take: Take, files: Mapping[str, Path]) -> str:
+    """What the sidecar of `take` says; `files` are its finished files, by what they are."""
+    content = {
+        "schema": SCHEMA,
+        "media": {
+            "file": take.media.name,
+            "sha256": file_sha256(files["media"]),
+            "width": take.width,
+            "height": take.height,
+            "frames": take.frames,
+            "frame_rate": str(take.frame_rate),
+        },
+        "request": take.request.as_dict(),
+        "request_sha256": take.request.digest(),
+        "computed": {
+            "size": take.computed_size,
+            "frames": take.computed_frames,
+            "base_size": take.base_size,
+            "attention_backend": take.attention_backend,
+            "device": take.device,
+            "dtype": take.dtype,
+        },
+        "seed": take.request.seed,
+        "seconds": take.seconds,
+        "notes": take.notes,
+        "versions": take.versions,
+    }
+    if take.latents is not None:
+        content["latents"] = {
+            "file": take.latents.name,
+            "sha256": file_sha256(files["latents"]),
+        }
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def read_sidecar(take: Path) -> dict[str, Any]:
+    """The sidecar of a take, given the video or the sidecar itself.
+
+    Raises:
+        MediaError: there is none, or it is not one of ours.
+    """
+    path = sidecar_path(take)
+    hint = "Give a take that FreeSwim made, with its .json beside it."
+    try:
+        if path.stat().st_size > LARGEST:
+            raise ValueError("too large")
+        content = json.loads(path.read_text("utf-8"))
+        if content["schema"] != SCHEMA or not isinstance(content["request"], dict):
+            raise ValueError("another schema")
+    except OSError as error:
+        raise MediaError(f"{take.name} has no sidecar {path.name}.", hint=hint) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise MediaError(f"{path.name} is not a sidecar of FreeSwim.", hint=hint) from error
+    return content
+
+
+def draft_latents(media: Path, sidecar: Mapping[str, Any]) -> Path | None:
+    """The latents of a draft, if they are still there and the ones that were written."""
+    path = latents_path(media)
+    said = sidecar.get("latents")
+    if not isinstance(said, dict) or not path.is_file():
+        return None
+    return path if file_sha256(path) == said.get("sha256") else None
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of the file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

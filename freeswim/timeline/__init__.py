@@ -1,0 +1,1 @@
+"""Takes on an editor's timeline."""

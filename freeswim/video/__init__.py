@@ -1,0 +1,1 @@
+"""Video files in and out: reader, writer, and what lies between them and the latents."""
