@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from freeswim import __version__, sidecar
 from freeswim.errors import MediaError, OutOfMemory, RequestError
 from freeswim.method.attention import choose_backend
-from freeswim.method.denoise import refine, sample_base, token_window
+from freeswim.method.denoise import refine, sample_base
 from freeswim.method.schedule import add_noise
 from freeswim.method.settings import RefineSettings
 from freeswim.models.conditioning import Text, encode_prompt, image_condition
@@ -69,7 +69,8 @@ class Story:
         report(0)
         yield report
         report(num_steps)
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - began
+        spent = self.seconds.get(name, 0.0) + time.monotonic() - began
+        self.seconds[name] = round(spent, 3)
 
 
 @torch.no_grad()
@@ -105,10 +106,12 @@ def generate(
     check_output(output, overwrite)
     source = open_clip(request)
     images = open_images(request)
+    torch_device = choose_device(device)
+    backend = attention_backend(request, torch_device)
     story = Story(on_progress)
 
     with _memory_named(request):
-        components = load_checkpoint(request, device, story)
+        components = load_checkpoint(request, torch_device, story)
         text = read_prompt(components, request, story)
 
         base_latents = None
@@ -124,7 +127,19 @@ def generate(
         if request.needs_refine:
             video = refine_pass(components, request, text, video, images, story)
 
-    return write_take(components, request, video, base_latents, source, output, overwrite, story)
+    take = Take(
+        media=output,
+        request=request,
+        frame_rate=request.model.frame_rate if source is None else source.frame_rate,
+        attention_backend=backend,
+        device=str(torch_device),
+        dtype=str(components.transformer.dtype).removeprefix("torch."),
+        seconds=story.seconds,
+        versions=_versions(),
+        latents=sidecar.latents_path(output) if request.draft else None,
+    )
+    write_take(take, video, base_latents, story, overwrite=overwrite)
+    return take
 
 
 # ------------------------------------------------------------------------ what the person gave
@@ -155,6 +170,18 @@ def open_images(request: Request) -> list[np.ndarray]:
     return images
 
 
+def attention_backend(request: Request, device: torch.device) -> str | None:
+    """How the refine pass will compute window attention; `full` where it covers everything.
+
+    Raises:
+        RequestError: what the request asks for cannot run on `device`.
+    """
+    if not request.needs_refine:
+        return None
+    backend = choose_backend(request.refine.attention, request.window, device)
+    return "full" if request.window.is_full else backend
+
+
 def first_frame_of(video: Tensor, request: Request) -> list[np.ndarray]:
     """What a checkpoint that needs an image gets where a clip is remade: its first frame."""
     if request.model.takes_text:
@@ -165,10 +192,10 @@ def first_frame_of(video: Tensor, request: Request) -> list[np.ndarray]:
 # -------------------------------------------------------------------------------------- stages
 
 
-def load_checkpoint(request: Request, device: str, story: Story) -> Components:
+def load_checkpoint(request: Request, device: torch.device, story: Story) -> Components:
     """The checkpoint of the request on the device."""
     with story.stage("load"):
-        return load(request.model, choose_device(device))
+        return load(request.model, device)
 
 
 def read_prompt(components: Components, request: Request, story: Story) -> Text:
@@ -249,7 +276,7 @@ def refine_pass(
         native_grid: another window than the checkpoint's, for comparisons; (rows, columns).
     """
     settings = settings or request.refine
-    native_grid = native_grid or native_grid_of(request)
+    native_grid = native_grid or (request.window.native_rows, request.window.native_columns)
     with story.stage("encode"):
         clean = autoencoder.encode(components.vae, video.to(components.device))
     # A stream of its own: the noise is the same whether the base pass has run here or not.
@@ -272,85 +299,36 @@ def refine_pass(
     return decode(components, latents, story)
 
 
-def native_grid_of(request: Request) -> tuple[int, int]:
-    """Tokens of one latent frame at native size, (rows, columns)."""
-    width, height = request.base_size
-    return height // request.model.multiple, width // request.model.multiple
-
-
 def write_take(
-    components: Components,
-    request: Request,
-    video: Tensor,
-    base_latents: Tensor | None,
-    source: Clip | None,
-    output: Path,
-    overwrite: bool,
-    story: Story,
-) -> Take:
-    """Crop, encode and put in place: the video, its sidecar, and a draft's latents."""
+    take: Take, video: Tensor, base_latents: Tensor | None, story: Story, *, overwrite: bool
+) -> None:
+    """Cut, encode and put in place: the video, its sidecar, and a draft's latents."""
+    request, output = take.request, take.media
     width, height = request.take_size
-    frame_rate = request.model.frame_rate if source is None else source.frame_rate
     with as_output_error(output), workspace(output) as folder:
-        files = {"media": folder / output.name}
+        media, said, latents = folder / output.name, folder / "take.json", None
         with story.stage("write", request.frames) as report:
             encode_video(
-                files["media"],
+                media,
                 canvas.take_frames(video, size=request.take_size, num_frames=request.frames),
                 width=width,
                 height=height,
-                frame_rate=frame_rate,
+                frame_rate=take.frame_rate,
                 num_frames=request.frames,
                 comment=request.as_json(),
                 final_name=output,
                 on_frame=report,
             )
-        if request.draft and base_latents is not None:
-            files["latents"] = folder / "latents.safetensors"
-            save_file({"latents": base_latents.cpu().contiguous()}, files["latents"])
-        take = Take(
-            media=output,
-            request=request,
-            width=width,
-            height=height,
-            frames=request.frames,
-            frame_rate=frame_rate,
-            computed_size=request.computed_size if request.needs_refine else request.base_size,
-            computed_frames=request.computed_frames,
-            base_size=None if source else request.base_size,
-            attention_backend=_attention_backend(components, request),
-            device=str(components.device),
-            dtype=str(components.transformer.dtype).removeprefix("torch."),
-            seconds={stage: round(seconds, 3) for stage, seconds in story.seconds.items()},
-            notes=notes_of(request),
-            versions=_versions(),
-            latents=sidecar.latents_path(output) if "latents" in files else None,
-        )
-        files["sidecar"] = folder / "take.json"
-        files["sidecar"].write_text(sidecar.sidecar_text(take, files), "utf-8")
+        if take.latents is not None and base_latents is not None:
+            latents = folder / "latents.safetensors"
+            latents.write_bytes(save({"latents": base_latents.cpu().contiguous()}))
+        said.write_text(sidecar.sidecar_text(take, media, latents), "utf-8")
 
-        publish(files["media"], output, overwrite)
+        publish(media, output, overwrite)
         # The name is ours now: what lies beside it belongs to this take.
-        publish(files["sidecar"], sidecar.sidecar_path(output), overwrite=True)
-        if take.latents is not None:
-            publish(files["latents"], take.latents, overwrite=True)
-    return take
-
-
-def notes_of(request: Request) -> tuple[str, ...]:
-    """What is done that was not asked for, in words."""
-    notes = []
-    computed = request.computed_size if request.needs_refine else request.base_size
-    if computed != request.take_size:
-        (width, height), (take_width, take_height) = computed, request.take_size
-        notes.append(f"{width}x{height} is computed and cropped to {take_width}x{take_height}.")
-    if request.computed_frames != request.frames:
-        notes.append(
-            f"{request.computed_frames} frames are computed, the first {request.frames} kept."
-        )
-    if request.kind != "clip" and not request.draft and not request.needs_refine:
-        notes.append("The size is native: the base pass is the take, there is nothing to refine.")
-    return tuple(notes)
+        publish(said, sidecar.sidecar_path(output), overwrite=True)
+        if take.latents is not None and latents is not None:
+            publish(latents, take.latents, overwrite=True)
 
 
 # ------------------------------------------------------------------------------------- details
@@ -369,17 +347,6 @@ def _noise(components: Components, request: Request, size: tuple[int, int], seed
     )
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(shape, generator=generator).to(components.device)
-
-
-def _attention_backend(components: Components, request: Request) -> str | None:
-    """How window attention was computed; `full` where the window covers everything."""
-    if not request.needs_refine:
-        return None
-    latents = _noise(components, request, request.computed_size, 0)
-    window = token_window(components.transformer, latents, native_grid_of(request))
-    if window.is_full:
-        return "full"
-    return choose_backend(request.refine.attention, window, components.device)
 
 
 def _read_latents(path: Path, shape: torch.Size) -> Tensor:
@@ -404,11 +371,7 @@ def _memory_named(request: Request) -> Iterator[None]:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         is_cpu = "DefaultCPUAllocator" in str(error)
-        if (
-            isinstance(error, RuntimeError)
-            and not isinstance(error, torch.OutOfMemoryError)
-            and not is_cpu
-        ):
+        if type(error) is RuntimeError and not is_cpu:
             raise
         width, height = request.computed_size
         raise OutOfMemory(

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from freeswim.errors import MediaError, RequestError
 from freeswim.method.settings import BaseSettings, RefineSettings
+from freeswim.method.window import InwardWindow
 from freeswim.models.catalog import Checkpoint, find_checkpoint
 
 MAX_PROMPT = 10_000  # characters; the longest text encoder reads 512 tokens
@@ -108,6 +109,38 @@ class Request(BaseModel):
     def needs_refine(self) -> bool:
         """Whether a refine pass runs: for a clip always, else above native size."""
         return self.kind == "clip" or not (self.draft or self.base_size == self.computed_size)
+
+    @property
+    def canvas_size(self) -> tuple[int, int]:
+        """(width, height) that the last pass computes."""
+        return self.computed_size if self.needs_refine else self.base_size
+
+    @property
+    def window(self) -> InwardWindow:
+        """The inward window of the refine pass; 4 frames are one latent frame after the first."""
+        (width, height), (base_width, base_height) = self.computed_size, self.base_size
+        multiple = self.model.multiple
+        return InwardWindow(
+            frames=(self.computed_frames - 1) // 4 + 1,
+            rows=height // multiple,
+            columns=width // multiple,
+            native_rows=base_height // multiple,
+            native_columns=base_width // multiple,
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is done that was not asked for, in words."""
+        notes: list[str] = []
+        if self.canvas_size != self.take_size:
+            (width, height), (take_width, take_height) = self.canvas_size, self.take_size
+            notes.append(f"{width}x{height} is computed and cropped to {take_width}x{take_height}.")
+        if self.computed_frames != self.frames:
+            kept = f"the first {self.frames} kept"
+            notes.append(f"{self.computed_frames} frames are computed, {kept}.")
+        if not (self.needs_refine or self.draft):
+            notes.append("The size is native: the base pass is the take, nothing to refine.")
+        return tuple(notes)
 
     @property
     def take_size(self) -> tuple[int, int]:

@@ -23,18 +23,11 @@ class Take:
 
     media: Path  # the video file
     request: Request
-    width: int  # pixels of the video
-    height: int
-    frames: int
-    frame_rate: Fraction  # frames per second, exact
-    computed_size: tuple[int, int]  # (width, height) before cropping
-    computed_frames: int  # 4n + 1, before trimming
-    base_size: tuple[int, int] | None  # (width, height) of the base pass; None: a clip was remade
-    attention_backend: str | None  # that computed window attention; None: no refine pass
+    frame_rate: Fraction  # of the video, frames per second, exact
+    attention_backend: str | None  # of the window attention; None: there was no refine pass
     device: str
     dtype: str  # of the transformer
     seconds: dict[str, float]  # per stage
-    notes: tuple[str, ...]  # what was done that was not asked for, in words
     versions: dict[str, str]
     latents: Path | None = None  # of a draft: what finishing it starts from
 
@@ -49,38 +42,37 @@ def latents_path(media: Path) -> Path:
     return media.with_suffix(".latents.safetensors")
 
 
-def sidecar_text(take: Take, files: Mapping[str, Path]) -> str:
-    """What the sidecar of `take` says; `files` are its finished files, by what they are."""
-    content = {
+def sidecar_text(take: Take, media: Path, latents: Path | None) -> str:
+    """What the sidecar of `take` says; `media` and `latents` are where its files are by now."""
+    request = take.request
+    width, height = request.take_size
+    content: dict[str, Any] = {
         "schema": SCHEMA,
         "media": {
             "file": take.media.name,
-            "sha256": file_sha256(files["media"]),
-            "width": take.width,
-            "height": take.height,
-            "frames": take.frames,
+            "sha256": file_sha256(media),
+            "width": width,
+            "height": height,
+            "frames": request.frames,
             "frame_rate": str(take.frame_rate),
         },
-        "request": take.request.as_dict(),
-        "request_sha256": take.request.digest(),
+        "request": request.as_dict(),
+        "request_sha256": request.digest(),
         "computed": {
-            "size": take.computed_size,
-            "frames": take.computed_frames,
-            "base_size": take.base_size,
+            "size": request.canvas_size,
+            "frames": request.computed_frames,
+            "base_size": None if request.kind == "clip" else request.base_size,
             "attention_backend": take.attention_backend,
             "device": take.device,
             "dtype": take.dtype,
         },
-        "seed": take.request.seed,
+        "seed": request.seed,
         "seconds": take.seconds,
-        "notes": take.notes,
+        "notes": request.notes,
         "versions": take.versions,
     }
-    if take.latents is not None:
-        content["latents"] = {
-            "file": take.latents.name,
-            "sha256": file_sha256(files["latents"]),
-        }
+    if take.latents is not None and latents is not None:
+        content["latents"] = {"file": take.latents.name, "sha256": file_sha256(latents)}
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 

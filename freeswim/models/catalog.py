@@ -51,8 +51,12 @@ class Checkpoint:
         """Size of the base pass for a target of (width, height): native area, target's aspect.
 
         An aspect within 5 % of the native one takes the native size itself, as the official
-        program does for 832x480 → 1920x1088. Never larger than what the target needs.
+        program does for 832x480 → 1920x1088. A portrait has that of its landscape, turned. Never
+        larger than what the target needs.
         """
+        if height > width:
+            turned = self.base_size(height, width)
+            return turned[1], turned[0]
         aspect = width / height
         native_aspect = self.native_width / self.native_height
         if abs(aspect / native_aspect - 1) <= 0.05:

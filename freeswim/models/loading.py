@@ -7,6 +7,9 @@ from a file; weights are safetensors; nothing is fetched.
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +36,15 @@ from freeswim.models.catalog import Checkpoint
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 LARGEST_JSON = 8 * 2**20  # bytes of an index or a configuration
+
+CLASSES: dict[str, Any] = {  # of the models in a checkpoint's folder, by subfolder
+    "text_encoder": UMT5EncoderModel,
+    "vae": AutoencoderKLWan,
+    "transformer": WanTransformer3DModel,
+    "transformer_2": WanTransformer3DModel,
+    "image_encoder": CLIPVisionModel,
+}
+ALWAYS_FLOAT32 = ("vae", "image_encoder")
 
 
 @dataclass(frozen=True)
@@ -108,86 +120,184 @@ def load(checkpoint: Checkpoint, device: torch.device) -> Components:
         CheckpointCorrupt: a file is damaged, not safetensors, or of another checkpoint.
     """
     folder = checkpoint_folder(checkpoint)
-    index = _check_folder(checkpoint, folder)
+    index, models = _check_folder(checkpoint, folder)
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    try:
-        parts: dict[str, Any] = {
-            "tokenizer": PreTrainedTokenizerFast.from_pretrained(
-                folder / "tokenizer", local_files_only=True
-            ),
-            "text_encoder": _load(UMT5EncoderModel, folder / "text_encoder", dtype),
-            "vae": _load(AutoencoderKLWan, folder / "vae", torch.float32),
-            "scheduler": UniPCMultistepScheduler.from_pretrained(folder / "scheduler"),
-            "transformer": _load(WanTransformer3DModel, folder / "transformer", dtype),
-        }
-        if checkpoint.num_experts == 2:
-            parts["transformer_2"] = _load(WanTransformer3DModel, folder / "transformer_2", dtype)
-        if (folder / "image_encoder").is_dir():
-            parts["image_encoder"] = _load(CLIPVisionModel, folder / "image_encoder", torch.float32)
-            parts["image_processor"] = CLIPImageProcessorPil.from_pretrained(
-                folder / "image_processor", local_files_only=True
+    parts: dict[str, Any] = {}
+    for name in models:
+        with _named(checkpoint, name):
+            parts[name] = _load_model(
+                CLASSES[name], folder / name, torch.float32 if name in ALWAYS_FLOAT32 else dtype
             )
+    processors: list[tuple[str, Any]] = [
+        ("tokenizer", PreTrainedTokenizerFast),
+        ("scheduler", UniPCMultistepScheduler),
+    ]
+    if "image_encoder" in models:
+        processors.append(("image_processor", CLIPImageProcessorPil))
+    for name, kind in processors:
+        with _named(checkpoint, name):
+            parts[name] = kind.from_pretrained(folder / name, local_files_only=True)
+    with _named(checkpoint, "model_index.json"):
         pipeline = WanImageToVideoPipeline(
             **parts,
             boundary_ratio=index.get("boundary_ratio"),
             expand_timesteps=bool(index.get("expand_timesteps")),
         )
-    # A configuration can be wrong in as many ways as the libraries have checks.
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise
-        raise CheckpointCorrupt(
-            f"{checkpoint.title} cannot be loaded: {_first_line(error)}", hint=_refetch(checkpoint)
-        ) from error
+        _check_fit(checkpoint, pipeline)
     return Components(checkpoint, pipeline.to(device), device)
 
 
-def _load(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+# ---------------------------------------------------------------------------- the parts, loaded
+
+
+@contextmanager
+def _named(checkpoint: Checkpoint, part: str) -> Iterator[None]:
+    """An error of the libraries becomes one that says which part it is about."""
+    try:
+        yield
+    # A file can be wrong in as many ways as the libraries have checks, and lack of them.
+    except Exception as error:
+        if isinstance(error, MemoryError | torch.OutOfMemoryError):
+            raise  # the machine is too small; the files are sound
+        if "DefaultCPUAllocator" in str(error):
+            raise  # torch has no class of its own for the same on a CPU
+        raise CheckpointCorrupt(
+            f"{checkpoint.title}: {part} cannot be loaded ({_first_sentence(error)}).",
+            hint=_refetch(checkpoint),
+        ) from error
+
+
+def _load_model(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     """A model of class `kind`, whole: a weight that the file lacks is an error, not noise."""
     model, report = kind.from_pretrained(
         folder,
         dtype=dtype,
         use_safetensors=True,
         local_files_only=True,
+        ignore_mismatched_sizes=kind in (UMT5EncoderModel, CLIPVisionModel),  # told below instead
         output_loading_info=True,
     )
-    if report["missing_keys"]:
-        missing = sorted(report["missing_keys"])
-        raise ValueError(f"{folder.name} lacks {len(missing)} weights, {missing[0]} among them")
+    troubles = {"missing_keys": "not there", "mismatched_keys": "of another shape"}
+    # An encoder may come with a head that Wan does not use; the rest holds nothing to spare.
+    if kind in (AutoencoderKLWan, WanTransformer3DModel):
+        troubles["unexpected_keys"] = "of another model"
+    for trouble, words in troubles.items():
+        for weight in sorted(report[trouble], key=str):
+            name = weight if isinstance(weight, str) else weight[0]  # else its shapes come with it
+            raise ValueError(f"weight {name} is {words}")
     return model.eval()
 
 
-def _check_folder(checkpoint: Checkpoint, folder: Path) -> dict[str, Any]:
-    """Check that everything is there and sound; returns the content of model_index.json."""
+def _check_fit(checkpoint: Checkpoint, pipeline: WanImageToVideoPipeline) -> None:
+    """Check that the parts are this checkpoint's: a folder can hold another one, or a mixture."""
+    facts = _facts_of_passes(checkpoint, pipeline)
+    for name in ("transformer", "transformer_2")[: checkpoint.num_experts]:
+        facts += _facts_of_expert(checkpoint, pipeline, name)
+    if pipeline.image_encoder is not None:
+        encoder, processor = pipeline.image_encoder.config, pipeline.image_processor
+        side = encoder.image_size
+        facts += [
+            ("image_processor crop_size", dict(processor.crop_size), {"height": side, "width": side}),
+            ("image_dim", pipeline.transformer.config["image_dim"], encoder.hidden_size),
+        ]  # fmt: skip
+    for name, found, needed in facts:
+        if found != needed:
+            raise ValueError(f"{name} is {found!r} where {needed!r} is needed")
+
+
+Fact = tuple[str, Any, Any]  # name, what the files say, what is needed
+
+
+def _facts_of_passes(checkpoint: Checkpoint, pipeline: WanImageToVideoPipeline) -> list[Fact]:
+    scheduler = pipeline.scheduler.config
+    pad_token_id = pipeline.text_encoder.config.pad_token_id
+    first_frame_is_known = checkpoint.takes_text and checkpoint.takes_image
+    return [
+        ("scheduler prediction_type", scheduler["prediction_type"], "flow_prediction"),
+        ("scheduler use_flow_sigmas", scheduler["use_flow_sigmas"], True),
+        ("expand_timesteps", pipeline.config["expand_timesteps"], first_frame_is_known),
+        ("tokenizer pad_token_id", pipeline.tokenizer.pad_token_id, pad_token_id),
+    ]
+
+
+def _facts_of_expert(
+    checkpoint: Checkpoint, pipeline: WanImageToVideoPipeline, name: str
+) -> list[Fact]:
+    expert, vae = getattr(pipeline, name).config, pipeline.vae.config
+    channels = vae["z_dim"]
+    if not checkpoint.takes_text:  # an encoded image and its mask are joined to the latents
+        channels += vae["z_dim"] + vae["scale_factor_temporal"]
+    multiple = vae["scale_factor_spatial"] * expert["patch_size"][1]
+    return [
+        (f"{name} in_channels", expert["in_channels"], channels),
+        (f"{name} out_channels", expert["out_channels"], vae["z_dim"]),
+        (f"{name} text_dim", expert["text_dim"], pipeline.text_encoder.config.d_model),
+        ("multiple of the sizes", multiple, checkpoint.multiple),
+    ]
+
+
+# --------------------------------------------------------------------------- the files, checked
+
+
+def _check_folder(checkpoint: Checkpoint, folder: Path) -> tuple[dict[str, Any], list[str]]:
+    """Check that everything is there and sound.
+
+    Returns:
+        (content of model_index.json, names of the models).
+    """
     if not folder.is_dir():
         raise CheckpointMissing(
             f"{checkpoint.title} is not on this machine.", hint=_refetch(checkpoint)
         )
     index = _read_json(checkpoint, folder / "model_index.json")
-    components = ["transformer", "text_encoder", "vae"]
+    _check_boundary(checkpoint, index)
+    models = ["text_encoder", "vae", "transformer"]
     if checkpoint.num_experts == 2:
-        components.append("transformer_2")
-        if not isinstance(index.get("boundary_ratio"), float):
-            raise CheckpointCorrupt(
-                f"{checkpoint.title}: model_index.json names no expert boundary.",
-                hint=_refetch(checkpoint),
-            )
-    if (folder / "image_encoder").is_dir():
-        components.append("image_encoder")
-    for component in components:
-        _check_weights(checkpoint, folder / component)
-    for part in ("tokenizer/tokenizer.json", "scheduler/scheduler_config.json"):
-        _need(checkpoint, folder / part)
-    return index
+        models.append("transformer_2")
+    if _read_json(checkpoint, folder / "transformer/config.json").get("image_dim") is not None:
+        models.append("image_encoder")
+        _read_json(checkpoint, folder / "image_processor/preprocessor_config.json")
+    for name in models:
+        _check_class(checkpoint, folder / name / "config.json", CLASSES[name])
+        _check_weights(checkpoint, folder / name)
+    _check_class(checkpoint, folder / "scheduler/scheduler_config.json", UniPCMultistepScheduler)
+    _need(checkpoint, folder / "tokenizer/tokenizer.json")
+    _read_json(checkpoint, folder / "tokenizer/tokenizer_config.json")
+    return index, models
+
+
+def _check_boundary(checkpoint: Checkpoint, index: dict[str, Any]) -> None:
+    """Check that there is an expert boundary where there are two experts, and else none."""
+    ratio = index.get("boundary_ratio")
+    is_sound = ratio is None
+    if checkpoint.num_experts == 2:
+        is_sound = isinstance(ratio, float) and 0 < ratio < 1
+    if not is_sound:
+        raise CheckpointCorrupt(
+            f"{checkpoint.title}: model_index.json has {ratio!r} for its expert boundary.",
+            hint=_refetch(checkpoint),
+        )
+
+
+def _check_class(checkpoint: Checkpoint, file: Path, kind: Any) -> None:
+    """Check that a configuration is of class `kind`; it never chooses the class."""
+    said = _read_json(checkpoint, file)
+    if hasattr(kind, "config_class"):  # of transformers
+        found, needed = said.get("model_type"), kind.config_class.model_type
+    else:
+        found, needed = said.get("_class_name"), kind.__name__
+    if found != needed:
+        raise CheckpointCorrupt(
+            f"{checkpoint.title}: {_place(file)} is of {str(found)[:80]!r} and not of {needed!r}.",
+            hint=_refetch(checkpoint),
+        )
 
 
 def _check_weights(checkpoint: Checkpoint, folder: Path) -> None:
-    """Check that the safetensors of one component are all there and whole."""
-    _need(checkpoint, folder / "config.json")
+    """Check that the safetensors of one model are all there and whole."""
     files = sorted(folder.glob("*.safetensors"))
     for index in folder.glob("*.safetensors.index.json"):
-        shards = set(_read_json(checkpoint, index).get("weight_map", {}).values())
-        files = [folder / Path(shard).name for shard in sorted(shards)]
+        files = [folder / shard for shard in _shards(checkpoint, index)]
     if not files:
         if any(path.suffix in PICKLES for path in folder.iterdir()):
             raise CheckpointCorrupt(
@@ -203,16 +313,23 @@ def _check_weights(checkpoint: Checkpoint, folder: Path) -> None:
             with safe_open(file, framework="pt"):  # reads the header, compares it to the size
                 pass
         except (SafetensorError, OSError) as error:
-            raise CheckpointCorrupt(
-                f"{checkpoint.title}: {folder.name}/{file.name} is damaged ({_first_line(error)}).",
-                hint=_refetch(checkpoint),
-            ) from error
+            raise _damaged(checkpoint, file, error) from error
+
+
+def _shards(checkpoint: Checkpoint, index: Path) -> list[str]:
+    """File names that the index of a sharded model lists; none of them leads elsewhere."""
+    weight_map = _read_json(checkpoint, index).get("weight_map")
+    shards: list[Any] = list(weight_map.values()) if isinstance(weight_map, dict) else [weight_map]
+    for shard in shards:
+        if not isinstance(shard, str) or not re.fullmatch(r"[\w.-]+\.safetensors", shard):
+            raise _damaged(checkpoint, index, f"{str(shard)[:80]!r} is not the name of a shard")
+    return sorted(set(shards))
 
 
 def _need(checkpoint: Checkpoint, file: Path) -> None:
     if not file.is_file():
         raise CheckpointMissing(
-            f"{checkpoint.title} is not complete: {file.parent.name}/{file.name} is missing.",
+            f"{checkpoint.title} is not complete: {_place(file)} is missing.",
             hint=_refetch(checkpoint),
         )
 
@@ -223,14 +340,23 @@ def _read_json(checkpoint: Checkpoint, file: Path) -> dict[str, Any]:
         if file.stat().st_size > LARGEST_JSON:
             raise ValueError("it is too large")
         content = json.loads(file.read_text("utf-8"))
-        if not isinstance(content, dict):
+        if not isinstance(content, dict):  # diffusers takes a text for a name on the hub
             raise ValueError("it holds no object")
-    except (ValueError, OSError) as error:
-        raise CheckpointCorrupt(
-            f"{checkpoint.title}: {file.name} is damaged ({_first_line(error)}).",
-            hint=_refetch(checkpoint),
-        ) from error
+    except (ValueError, OSError, RecursionError) as error:
+        raise _damaged(checkpoint, file, error) from error
     return content
+
+
+def _damaged(checkpoint: Checkpoint, file: Path, reason: Exception | str) -> CheckpointCorrupt:
+    return CheckpointCorrupt(
+        f"{checkpoint.title}: {_place(file)} is damaged ({_first_sentence(reason)}).",
+        hint=_refetch(checkpoint),
+    )
+
+
+def _place(file: Path) -> str:
+    """The file as a person finds it in the checkpoint's folder."""
+    return f"{file.parent.name}/{file.name}"
 
 
 def _refetch(checkpoint: Checkpoint) -> str:
@@ -239,5 +365,6 @@ def _refetch(checkpoint: Checkpoint) -> str:
     return f'Run: hf download {checkpoint.repository} --local-dir "{checkpoint_folder(checkpoint)}"'
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def _first_sentence(error: Exception | str) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0].partition(". ")[0].rstrip(".:")

@@ -1,0 +1,346 @@
+"""The `freeswim` command.
+
+Importing this module loads no torch: each command imports what it needs when it runs, so that
+help, bad usage and bad requests answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import re
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from freeswim import __version__, terminal
+from freeswim.errors import Cancelled, FreeswimError, RequestError
+
+if TYPE_CHECKING:
+    from freeswim.request import Request
+
+DEFAULT_PRESETS = ("wan21-1.3b-1080p", "demo")  # the first whose checkpoint is on this machine
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit status."""
+    options = _parser().parse_args(arguments)
+    _quiet_libraries()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # cleans up, as Ctrl-C does
+    try:
+        options.run(options)
+    except FreeswimError as error:
+        return _fail(error, options)
+    except KeyboardInterrupt:
+        return _fail(Cancelled(), options)
+    except Exception as error:
+        if options.debug:
+            raise
+        what = str(error).strip().splitlines() or [type(error).__name__]
+        return _fail(
+            FreeswimError(
+                f"Something went wrong inside FreeSwim: {what[0]}",
+                hint="Run the command again with --debug and report what it prints.",
+            ),
+            options,
+        )
+    return 0
+
+
+def _fail(error: FreeswimError, options: argparse.Namespace) -> int:
+    if options.debug:
+        import traceback
+
+        traceback.print_exc()
+    terminal.failure(error, as_json=options.json)
+    return error.exit_status
+
+
+def _quiet_libraries() -> None:
+    """No bars and chatter of the libraries among ours, and no network while generating."""
+    for name, value in (
+        ("TRANSFORMERS_VERBOSITY", "error"),
+        ("DIFFUSERS_VERBOSITY", "error"),
+        ("HF_HUB_DISABLE_PROGRESS_BARS", "1"),
+        ("HF_HUB_OFFLINE", "1"),
+        ("DIFFUSERS_DISABLE_REMOTE_CODE", "1"),
+    ):
+        os.environ.setdefault(name, value)
+
+
+# ------------------------------------------------------------------------------------- commands
+
+
+def _generate(options: argparse.Namespace) -> None:
+    from freeswim.request import Media, Request
+
+    fields = _preset_fields(options)
+    if options.image:
+        fields |= {"kind": "image", "first_image": Media.of(options.image)}
+        if options.last_image:
+            fields["last_image"] = Media.of(options.last_image)
+    elif options.last_image:
+        raise RequestError("A last image needs a first one.", hint="Give it with --image.")
+    else:
+        fields["kind"] = "text"
+    fields |= {"prompt": options.prompt, "seed": _seed(options)}
+    if options.draft:
+        fields["draft"] = True
+    if options.frames is not None:
+        fields["frames"] = options.frames
+    width, height = _asked_size(options, fields)
+    request = Request.parse(fields | {"width": width, "height": height})
+    name = f"{_slug(options.prompt)}-{request.seed}{'-draft' if request.draft else ''}.mp4"
+    _make(request, options.out or _free_name(Path.cwd() / name), options)
+
+
+def _refine(options: argparse.Namespace) -> None:
+    from freeswim.request import Media, Request
+    from freeswim.video.reader import probe
+
+    clip = probe(options.file)
+    fields = _preset_fields(options)
+    fields.pop("draft", None)
+    width, height = _size(options.size, (clip.width, clip.height))
+    frames = options.frames if options.frames is not None else clip.num_frames - options.start
+    fields |= {
+        "kind": "clip",
+        "clip": Media.of(options.file),
+        "clip_start": options.start,
+        "prompt": options.prompt,
+        "seed": _seed(options),
+        "width": width,
+        "height": height,
+        "frames": frames,
+    }
+    name = f"{options.file.stem}-refined.mp4"
+    _make(Request.parse(fields), options.out or _free_name(Path.cwd() / name), options)
+
+
+def _finish(options: argparse.Namespace) -> None:
+    from freeswim.request import Request
+    from freeswim.sidecar import draft_latents, read_sidecar
+
+    sidecar = read_sidecar(options.take)
+    draft = Request.parse(sidecar["request"])
+    if not draft.draft:
+        raise RequestError(
+            f"{options.take.name} is not a draft.",
+            hint="Make it again at another size with: freeswim refine.",
+        )
+    media = options.take.with_suffix(".mp4")
+    latents = draft_latents(media, sidecar)
+    if latents is None and not options.json:
+        terminal.note("The draft's latents are gone: its base pass runs again, to the same result.")
+    name = f"{media.stem.removesuffix('-draft')}-finished.mp4"
+    out = options.out or _free_name(Path.cwd() / name)
+    _make(draft.changed(draft=False), out, options, draft_latents=latents)
+
+
+def _demo(options: argparse.Namespace) -> None:
+    from freeswim.demo import run_demo
+
+    folder = options.out or _free_name(Path.cwd() / "freeswim-demo")
+    with terminal.shown_progress(as_json=options.json) as on_progress:
+        report = run_demo(folder, on_progress=on_progress)
+    if options.json:
+        terminal.event("demo", files=[str(path) for path in report.files], seconds=report.seconds)
+        return
+    stages = list(dict.fromkeys(stage for run in report.seconds.values() for stage in run))
+    rows = [
+        [stage, *(f"{run[stage]:.1f}" if stage in run else "" for run in report.seconds.values())]
+        for stage in stages
+    ]
+    rows.append(["all", *(f"{sum(run.values()):.1f}" for run in report.seconds.values())])
+    terminal.table(["seconds", *report.seconds], rows)
+    for path in report.files:
+        terminal.result(str(path))
+
+
+def _make(
+    request: Request, out: Path, options: argparse.Namespace, draft_latents: Path | None = None
+) -> None:
+    """Make the take of `request` and say what became of it."""
+    from freeswim.video.writer import check_output
+
+    check_output(out.expanduser().absolute(), options.overwrite)  # before torch takes seconds
+    from freeswim.generate import generate
+
+    with terminal.shown_progress(as_json=options.json) as on_progress:
+        take = generate(
+            request,
+            out,
+            device=options.device,
+            overwrite=options.overwrite,
+            draft_latents=draft_latents,
+            on_progress=on_progress,
+        )
+    terminal.finished(take, as_json=options.json)
+
+
+# ------------------------------------------------------------------- from options to a request
+
+
+def _preset_fields(options: argparse.Namespace) -> dict[str, Any]:
+    """The preset's defaults with the options' changes to the settings of the passes."""
+    from freeswim.presets import load_preset
+
+    fields = load_preset(options.preset or _default_preset(options)).defaults
+    base, refine = dict(fields.get("base", {})), dict(fields.get("refine", {}))
+    if options.model:
+        fields["checkpoint"] = options.model
+    if options.negative_prompt is not None:
+        fields["negative_prompt"] = options.negative_prompt
+    if options.strength is not None:
+        refine["strength"] = options.strength
+    if options.attention:
+        refine["attention"] = options.attention
+    if options.steps is not None:
+        base["steps"] = refine["steps"] = options.steps
+    if options.guidance is not None:
+        base["guidance_scale"] = refine["guidance_scale"] = options.guidance
+    if options.interval is not None:
+        refine["refresh_interval"] = options.interval
+    if options.mode == "nocache":
+        refine |= {"refresh_interval": 1, "override_unconditional": True}
+    return fields | {"base": base, "refine": refine}
+
+
+def _default_preset(options: argparse.Namespace) -> str:
+    from freeswim import paths
+    from freeswim.models.catalog import find_checkpoint
+    from freeswim.presets import load_preset
+
+    for name in DEFAULT_PRESETS:
+        checkpoint = find_checkpoint(load_preset(name).defaults["checkpoint"])
+        if checkpoint.repository and not (paths.models() / checkpoint.name).is_dir():
+            continue
+        if name != DEFAULT_PRESETS[0] and not options.json:
+            terminal.note(
+                f"Wan 2.1 1.3B is not on this machine: taking preset {name}, which knows koi only."
+            )
+        return name
+    raise AssertionError("the demo checkpoint is part of the package")
+
+
+def _asked_size(options: argparse.Namespace, fields: dict[str, Any]) -> tuple[int, int]:
+    from freeswim.models.catalog import find_checkpoint
+
+    checkpoint = find_checkpoint(fields["checkpoint"])
+    width, height = fields["width"], fields["height"]
+    if options.size:
+        width, height = _size(options.size, (checkpoint.native_width, checkpoint.native_height))
+    if options.target_width is not None:
+        width = options.target_width
+    if options.target_height is not None:
+        height = options.target_height
+    return width, height
+
+
+def _size(text: str, of: tuple[int, int]) -> tuple[int, int]:
+    """A size written as WIDTHxHEIGHT, or as a multiple of another, such as 2x."""
+    if match := re.fullmatch(r"(\d{1,6})[xX×](\d{1,6})", text):
+        return int(match[1]), int(match[2])
+    if match := re.fullmatch(r"(\d{1,3}(?:\.\d{1,3})?)[xX×]", text):
+        return round(of[0] * float(match[1])), round(of[1] * float(match[1]))
+    raise RequestError(f"{text!r} is not a size.", hint="Write 1920x1080, or 2x.")
+
+
+def _seed(options: argparse.Namespace) -> int:
+    return random.randrange(2**32) if options.seed is None else options.seed
+
+
+def _slug(prompt: str) -> str:
+    words = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")
+    if len(words) > 40:
+        words = words[:41].rpartition("-")[0] or words[:40]
+    return words or "take"
+
+
+def _free_name(path: Path) -> Path:
+    """`path`, or the same with the first number that makes it new."""
+    number, free = 1, path
+    while os.path.lexists(free):
+        number += 1
+        free = path.with_stem(f"{path.stem}-{number}")
+    return free
+
+
+# --------------------------------------------------------------------------------------- parser
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="freeswim",
+        description="Make and remake shots, up to 4K, on your own GPU.",
+    )
+    parser.add_argument("--version", action="version", version=f"freeswim {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    demo = _command(commands, "demo", _demo, "a koi clip and its regeneration, on any machine")
+    demo.add_argument("--out", type=Path, metavar="FOLDER", help="default: ./freeswim-demo")
+
+    generate = _command(commands, "generate", _generate, "a take from a prompt or a first frame")
+    generate.add_argument("prompt", metavar="PROMPT")
+    generate.add_argument("--image", type=Path, metavar="FILE", help="first frame")
+    generate.add_argument("--last-image", type=Path, metavar="FILE", help="last frame")
+    generate.add_argument("--size", metavar="WxH", help="of the take, or a multiple: 2x")
+    generate.add_argument("--target_width", type=int, metavar="N", help="the same, one side")
+    generate.add_argument("--target_height", type=int, metavar="N", help="the same, one side")
+    generate.add_argument("--frames", type=int, metavar="N", help="of the take")
+    generate.add_argument("--draft", action="store_true", help="stop at native size")
+    _add_making(generate)
+
+    refine = _command(commands, "refine", _refine, "a clip made again at high resolution")
+    refine.add_argument("file", type=Path, metavar="FILE", help="any video file")
+    refine.add_argument("--prompt", default="", metavar="TEXT", help="what the clip shows")
+    refine.add_argument("--size", default="2x", metavar="WxH", help="or a multiple; default 2x")
+    refine.add_argument("--start", type=int, default=0, metavar="N", help="first frame of the clip")
+    refine.add_argument("--frames", type=int, metavar="N", help="default: to the clip's end")
+    _add_making(refine)
+
+    finish = _command(commands, "finish", _finish, "a draft carried on to its full size")
+    finish.add_argument("take", type=Path, metavar="TAKE", help="the draft's video")
+    _add_output(finish)
+    return parser
+
+
+def _command(
+    commands: Any, name: str, run: Callable[[argparse.Namespace], None], text: str
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    command.set_defaults(run=run)
+    command.add_argument("--json", action="store_true", help="events for programs, one a line")
+    command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return command
+
+
+def _add_output(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--out", type=Path, metavar="FILE", help="the take, .mp4")
+    command.add_argument("--overwrite", action="store_true", help="replace files that are there")
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1")
+
+
+def _add_making(command: argparse.ArgumentParser) -> None:
+    _add_output(command)
+    command.add_argument("--preset", metavar="NAME", help="named defaults; see the presets folder")
+    command.add_argument("--model", metavar="NAME", help="another checkpoint than the preset's")
+    command.add_argument("--negative-prompt", metavar="TEXT")
+    command.add_argument("--seed", type=int, metavar="N", help="default: a new one")
+    command.add_argument(
+        "--strength", type=float, metavar="S", help="how much is made anew, 0 to 1"
+    )
+    command.add_argument("--steps", type=int, metavar="N", help="of both passes")
+    command.add_argument("--guidance", type=float, metavar="G", help="of both passes; 1 is off")
+    command.add_argument("--interval", type=int, metavar="N", help="steps between refreshes")
+    command.add_argument(
+        "--mode", choices=("cache", "nocache"), help="nocache: refresh at every step, both forwards"
+    )
+    command.add_argument("--attention", choices=("auto", "natten", "flex", "tiled"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,163 @@
+"""What the command line shows: bars on a terminal, plain lines elsewhere, JSON for programs.
+
+Progress and messages go to standard error, results to standard output; JSON events, one a line,
+all go to standard output.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from freeswim.errors import FreeswimError
+
+if TYPE_CHECKING:  # torch comes with it
+    from freeswim.generate import OnProgress, Progress
+    from freeswim.sidecar import Take
+
+SECONDS_BETWEEN_LINES = 10.0  # of a long stage, where there is no terminal
+
+
+def event(kind: str, **values: Any) -> None:
+    """One JSON event."""
+    _line(sys.stdout, json.dumps({"event": kind, **values}, ensure_ascii=False))
+
+
+def result(text: str) -> None:
+    """A line that the person asked for."""
+    _line(sys.stdout, text)
+
+
+def note(text: str) -> None:
+    """A line that the person should know."""
+    _line(sys.stderr, text)
+
+
+def failure(error: FreeswimError, *, as_json: bool) -> None:
+    """One sentence and one hint."""
+    if as_json:
+        event("error", **error.as_dict())
+        return
+    note(f"freeswim: {error.message}")
+    if error.hint:
+        note(f"  {error.hint}")
+
+
+def finished(take: Take, *, as_json: bool) -> None:
+    """A finished take."""
+    from freeswim.sidecar import sidecar_path
+
+    request = take.request
+    width, height = request.take_size
+    if as_json:
+        event(
+            "take",
+            media=str(take.media),
+            sidecar=str(sidecar_path(take.media)),
+            width=width,
+            height=height,
+            frames=request.frames,
+            frame_rate=str(take.frame_rate),
+            seed=request.seed,
+            seconds=take.seconds,
+            notes=request.notes,
+        )
+        return
+    for text in request.notes:
+        note(f"Note: {text}")
+    result(str(take.media))
+    seconds = sum(take.seconds.values())
+    result(
+        f"  {width}x{height}, {request.frames} frames at {take.frame_rate} fps, "
+        f"seed {request.seed}, {seconds:.1f} s"
+    )
+
+
+@contextmanager
+def shown_progress(*, as_json: bool) -> Iterator[OnProgress]:
+    """Shows progress while the block runs; yields what is to be called with it."""
+    if as_json:
+        yield _json_progress
+    elif sys.stderr.isatty():
+        with _bars() as report:
+            yield report
+    else:
+        yield _plain_progress()
+
+
+def _json_progress(progress: Progress) -> None:
+    event(
+        "progress",
+        stage=progress.stage,
+        step=progress.step,
+        num_steps=progress.num_steps,
+        seconds=round(progress.seconds, 3),
+    )
+
+
+def _plain_progress() -> OnProgress:
+    """One line when a stage is done, and every few seconds of a long one."""
+    began = last_line = 0.0
+
+    def report(progress: Progress) -> None:
+        nonlocal began, last_line
+        if progress.step == 0:
+            began = last_line = progress.seconds
+            return
+        is_done = progress.step == progress.num_steps
+        if last_line == float("inf") or not (
+            is_done or progress.seconds - last_line >= SECONDS_BETWEEN_LINES
+        ):
+            return
+        count = f" {progress.step}/{progress.num_steps}" if progress.num_steps > 1 else ""
+        note(f"{progress.stage}{count} ({progress.seconds - began:.1f} s)")
+        last_line = float("inf") if is_done else progress.seconds  # a stage ends once
+
+    return report
+
+
+@contextmanager
+def _bars() -> Iterator[OnProgress]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
+
+    columns = (
+        TextColumn("{task.description:<14}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Bars(*columns, console=Console(stderr=True)) as bars:
+        task = None
+
+        def report(progress: Progress) -> None:
+            nonlocal task
+            if progress.step == 0 or task is None:
+                if task is not None:
+                    bars.stop_task(task)
+                task = bars.add_task(progress.stage, total=progress.num_steps)
+            bars.update(task, completed=progress.step)
+
+        yield report
+
+
+def table(headings: list[str], rows: list[list[str]]) -> None:
+    """A table of results; columns after the first are numbers."""
+    from rich.console import Console
+    from rich.table import Table
+
+    drawn = Table(*headings)
+    for column in drawn.columns[1:]:
+        column.justify = "right"
+    for row in rows:
+        drawn.add_row(*row)
+    Console(file=sys.stdout).print(drawn)
+
+
+def _line(stream: Any, text: str) -> None:
+    stream.write(text + "\n")
+    stream.flush()

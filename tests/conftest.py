@@ -1,0 +1,26 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+# As the command line sets them: no bars of the libraries, and nothing is fetched.
+os.environ.update(
+    TRANSFORMERS_VERBOSITY="error",
+    DIFFUSERS_VERBOSITY="error",
+    HF_HUB_DISABLE_PROGRESS_BARS="1",
+    HF_HUB_OFFLINE="1",
+)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In CI a test that was skipped because the system lacks something is a failure."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if not os.environ.get("CI") or reporter is None:
+        return
+    skipped = [str(report.longrepr) for report in reporter.stats.get("skipped", [])]
+    if missing := [reason for reason in skipped if "system package" in reason]:
+        reporter.write_line(f"CI lacks what tests need: {missing}", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

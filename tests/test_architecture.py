@@ -1,0 +1,139 @@
+"""The rules of ARCHITECTURE.md that imports can break."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+HEAVY = {"torch", "diffusers", "transformers", "peft", "accelerate"}
+
+# Rooms that must serve processes without torch.
+TORCH_FREE = [
+    "freeswim/__init__.py",
+    "freeswim/cli.py",
+    "freeswim/errors.py",
+    "freeswim/method/__init__.py",
+    "freeswim/method/settings.py",
+    "freeswim/method/window.py",
+    "freeswim/models/__init__.py",
+    "freeswim/models/catalog.py",
+    "freeswim/models/demo/koi.py",
+    "freeswim/models/demo/measure.py",
+    "freeswim/models/demo/scene.py",
+    "freeswim/output.py",
+    "freeswim/paths.py",
+    "freeswim/presets.py",
+    "freeswim/request.py",
+    "freeswim/sidecar.py",
+    "freeswim/terminal.py",
+    "freeswim/timeline/export.py",
+    "freeswim/video/encoder.py",
+    "freeswim/video/opening.py",
+    "freeswim/video/pixels.py",
+    "freeswim/video/reader.py",
+    "freeswim/video/writer.py",
+]
+
+# From the top of the house to its ground; imports point down, never up.
+FLOORS = [
+    ["cli"],
+    ["demo"],
+    ["generate", "terminal"],
+    ["sidecar", "presets", "models.conditioning", "timeline.export"],
+    ["request", "models.loading"],
+    ["models.demo", "video", "method", "models.catalog"],
+    ["output", "paths"],
+    ["errors"],
+]
+
+
+def modules(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+def imports_of(path: Path) -> set[str]:
+    """Names of the modules that `path` imports anywhere outside `if TYPE_CHECKING`."""
+    tree = ast.parse(path.read_text("utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+    return found
+
+
+def floor_of(module: str) -> int | None:
+    """The floor of freeswim.<module>, by its longest name in FLOORS."""
+    best: tuple[int, int] | None = None
+    for floor, names in enumerate(FLOORS):
+        for name in names:
+            if module == name or module.startswith(f"{name}."):
+                best = max(best or (0, 0), (len(name), floor))
+    return best and best[1]
+
+
+def run_python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("path", TORCH_FREE)
+def test_room_without_torch_loads_none(path: str):
+    module = path.removesuffix("/__init__.py").removesuffix(".py").replace("/", ".")
+    loaded = run_python(f"import {module}, sys; print(*sorted({HEAVY!r} & set(sys.modules)))")
+    assert loaded == ""
+
+
+@pytest.mark.parametrize("path", modules("freeswim"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_down_the_house(path: Path):
+    own = ".".join(path.relative_to(ROOT / "freeswim").with_suffix("").parts)
+    own_floor = floor_of(own.removesuffix(".__init__"))
+    for name in imports_of(path):
+        floor = floor_of(name.removeprefix("freeswim.")) if name.startswith("freeswim.") else None
+        if floor is not None and own_floor is not None:
+            assert floor >= own_floor, f"{own} (floor {own_floor}) imports {name} (floor {floor})"
+
+
+@pytest.mark.parametrize(
+    "folder, forbidden",
+    [
+        ("freeswim", {"desktop", "resolve_plugin", "PySide6"}),
+        ("desktop", {*HEAVY, "resolve_plugin"}),
+    ],
+)
+def test_packages_keep_out_of_each_other(folder: str, forbidden: set[str]):
+    for path in modules(folder):
+        packages = {name.split(".")[0] for name in imports_of(path)}
+        assert not packages & forbidden, f"{path.relative_to(ROOT)} imports {packages & forbidden}"
+
+
+def test_importing_the_package_is_quick_and_loads_no_torch():
+    """Under 0.3 s; measured in a child, so that what tests have loaded does not help."""
+    seconds, loaded = run_python(
+        "import time; t = time.perf_counter(); import freeswim, sys;"
+        f"print(time.perf_counter() - t, len({HEAVY!r} & set(sys.modules)))"
+    ).split()
+    assert float(seconds) < 0.3
+    assert loaded == "0"
+
+
+def test_help_answers_at_once():
+    """Under 0.5 s: the processor time of the whole command, which a busy machine does not change."""
+    used = run_python(
+        "import resource, subprocess, sys;"
+        "subprocess.run([sys.executable, '-m', 'freeswim.cli', '--help'], check=True,"
+        " stdout=subprocess.DEVNULL);"
+        "usage = resource.getrusage(resource.RUSAGE_CHILDREN);"
+        "print(usage.ru_utime + usage.ru_stime)"
+    )
+    assert float(used) < 0.5

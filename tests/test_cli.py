@@ -1,0 +1,386 @@
+"""The `freeswim` command as a person and as a program use it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import opentimelineio as otio
+import pytest
+from PIL import Image
+
+from freeswim.cli import main
+from freeswim.video.reader import probe
+from freeswim.video.writer import write_video
+
+PROMPT = "two orange koi swimming left in green water"
+QUICK = ["--preset", "demo", "--size", "160x128", "--frames", "5", "--steps", "3", "--seed", "7"]
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Each test in a folder of its own, with no models on the machine but the demo."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setenv("FREESWIM_HOME", str(tmp_path / "home"))
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.fixture
+def clip() -> Path:
+    path = Path("pond.mp4")
+    frames = (np.full((48, 64, 3), index * 5000, np.uint16) for index in range(6))
+    write_video(path, frames, width=64, height=48, frame_rate=Fraction(25), num_frames=6)
+    return path
+
+
+def files() -> list[str]:
+    return sorted(path.name for path in Path().iterdir())
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    """Exit status and message of a command that fails and leaves nothing new."""
+    before = files()
+    try:
+        status = main(arguments)
+    except SystemExit as stop:
+        status = int(str(stop.code))
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "Traceback" not in captured.err
+    assert files() == before
+    return status, captured.err
+
+
+# ---------------------------------------------------------------------------- making takes
+
+
+def test_generate_makes_a_playable_take_with_a_sidecar(capsys: pytest.CaptureFixture[str]):
+    assert main(["generate", PROMPT, *QUICK]) == 0
+    media = Path("two-orange-koi-swimming-left-in-green-7.mp4")
+    assert files() == [media.with_suffix(".json").name, media.name]
+    take = probe(media)
+    assert (take.width, take.height, take.num_frames) == (160, 128, 5)
+    captured = capsys.readouterr()
+    assert str(media) in captured.out
+    assert "base 3/3" in captured.err and "refine (" in captured.err
+    assert "Traceback" not in captured.err
+
+
+def test_draft_is_finished_to_the_take_it_would_have_been():
+    assert main(["generate", PROMPT, *QUICK, "--draft", "--out", "d.mp4"]) == 0
+    assert main(["generate", PROMPT, *QUICK, "--out", "whole.mp4"]) == 0
+    assert main(["finish", "d.mp4", "--out", "from-latents.mp4"]) == 0
+    Path("d.latents.safetensors").unlink()
+    assert main(["finish", "d.json", "--out", "from-scratch.mp4"]) == 0
+    whole = Path("whole.mp4").read_bytes()
+    assert Path("from-latents.mp4").read_bytes() == whole
+    assert Path("from-scratch.mp4").read_bytes() == whole
+
+
+def test_published_usage_sets_mode_and_size():
+    command = ["generate", PROMPT, "--preset", "demo", "--seed", "1", "--steps", "3"]
+    command += ["--frames", "1", "--target_height", "144", "--target_width", "176"]
+    assert main([*command, "--mode", "nocache", "--out", "a.mp4"]) == 0
+    assert main([*command, "--mode", "cache", "--out", "b.mp4"]) == 0
+    nocache, cache = (
+        json.loads(Path(name).read_text())["request"] for name in ("a.json", "b.json")
+    )
+    assert (nocache["width"], nocache["height"]) == (176, 144)
+    assert (
+        nocache["refine"]["override_unconditional"]
+        and not cache["refine"]["override_unconditional"]
+    )
+    assert (nocache["refine"]["refresh_interval"], cache["refine"]["refresh_interval"]) == (1, 2)
+
+
+def test_refine_remakes_a_clip_at_twice_its_size_and_its_own_rate(clip: Path):
+    assert main(["refine", str(clip), "--preset", "demo", "--steps", "3", "--strength", "0.4"]) == 0
+    take = probe(Path("pond-refined.mp4"))
+    assert (take.width, take.height, take.num_frames, take.frame_rate) == (128, 96, 6, 25)
+    request = json.loads(Path("pond-refined.json").read_text())["request"]
+    assert request["refine"]["strength"] == 0.4
+    assert request["clip"]["path"] == str(clip.resolve())
+
+
+def test_second_take_of_the_same_name_gets_a_number(capsys: pytest.CaptureFixture[str]):
+    for _ in range(2):
+        assert main(["generate", "koi", *QUICK, "--draft"]) == 0
+    assert [name for name in files() if name.endswith(".mp4")] == [
+        "koi-7-draft-2.mp4",
+        "koi-7-draft.mp4",
+    ]
+
+
+def test_json_events_tell_progress_and_the_take(capsys: pytest.CaptureFixture[str]):
+    assert main(["generate", PROMPT, *QUICK, "--json", "--out", "t.mp4"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    *progress, take = (json.loads(line) for line in captured.out.splitlines())
+    assert {one["event"] for one in progress} == {"progress"}
+    assert {"load", "base", "refine", "write"} <= {one["stage"] for one in progress}
+    assert take["event"] == "take"
+    assert Path(take["media"]) == Path("t.mp4").absolute()
+    assert (take["frames"], take["frame_rate"], take["seed"]) == (5, "8", 7)
+
+
+def test_newcomer_without_weights_gets_the_demo_and_is_told(capsys: pytest.CaptureFixture[str]):
+    command = ["generate", PROMPT, "--size", "128x128", "--frames", "1", "--steps", "3"]
+    assert main(command) == 0
+    assert "taking preset demo" in capsys.readouterr().err
+
+
+# --------------------------------------------------------------------------------- the demo
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("demo") / "demo"
+    assert main(["demo", "--out", str(folder)]) == 0
+    return folder
+
+
+def test_demo_shows_draft_and_take_four_times_as_large(demo: Path):
+    draft, take = probe(demo / "draft.mp4"), probe(demo / "regenerated.mp4")
+    assert (draft.width, take.width) == (128, 512)
+    with Image.open(demo / "comparison.png") as sheet:
+        assert sheet.size == (4 * 512 + 3 * 8, 512 + 32)
+        panels = [np.asarray(sheet.crop((x, 32, x + 512, 544)), int) for x in range(0, 2080, 520)]
+    for index, panel in enumerate(panels):
+        for other in panels[index + 1 :]:
+            assert np.abs(panel - other).mean() > 2  # four different pictures
+
+
+def test_demo_timeline_plays_its_takes(demo: Path):
+    timeline = otio.adapters.read_from_file(str(demo / "demo.otio"))
+    (shot,) = timeline.find_clips()
+    media = {
+        key: (demo / reference.target_url).name
+        for key, reference in shot.media_references().items()
+    }
+    assert media == {"DEFAULT_MEDIA": "regenerated.mp4", "take_02": "draft.mp4"}
+    for name in media.values():
+        assert (demo / name).is_file()
+
+
+def test_demo_folder_is_never_overwritten(demo: Path, capsys: pytest.CaptureFixture[str]):
+    status, message = refused(capsys, "demo", "--out", str(demo))
+    assert status == 6
+    assert "already there" in message
+
+
+# -------------------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (["generate", ""], "prompt is empty"),
+        (["generate", "koi", "--size", "0x0"], "0x0 cannot be made"),
+        (["generate", "koi", "--size", "100000x100000"], "100000x100000 cannot be made"),
+        (["generate", "koi", "--size", "large"], "'large' is not a size"),
+        (["generate", "koi", "--frames", "0"], "0 frames cannot be made"),
+        (["generate", "koi", "--strength", "0"], "strength cannot be 0.0"),
+        (["generate", "koi", "--strength", "2"], "strength cannot be 2.0"),
+        (["generate", "koi", "--steps", "0"], "steps cannot be 0"),
+        (["generate", "koi", "--seed", "-1"], "seed cannot be -1"),
+        (["generate", "koi", "--guidance", "nan"], "guidance_scale cannot be nan"),
+        (["generate", "koi", "--preset", "8k"], "no preset called '8k'"),
+        (["generate", "koi", "--model", "sora"], "no checkpoint called 'sora'"),
+        (["generate", "koi", "--device", "cuda:9"], "no device 'cuda:9'"),
+        (["generate", "koi", "--last-image", "x.png"], "needs a first one"),
+        (["generate", "koi", "--attention", "natten"], "natten cannot run"),
+        (["generate"], "required: PROMPT"),
+        (["paint"], "invalid choice"),
+        ([], "required: COMMAND"),
+    ],
+)
+def test_bad_request_is_one_sentence_and_status_2(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], sentence: str
+):
+    preset = [] if "--preset" in arguments or len(arguments) < 2 else ["--preset", "demo"]
+    status, message = refused(capsys, *arguments, *preset)
+    assert status == 2
+    assert sentence in message
+
+
+def test_request_for_media_that_is_none_is_status_3(capsys: pytest.CaptureFixture[str]):
+    Path("text.mp4").write_text("this is not a video\n")
+    Path("list.mp4").write_text("#EXTM3U\n#EXTINF:1,\n/etc/passwd\n")
+    Path("text.png").write_text("this is not an image\n")
+    Path("empty.mp4").touch()
+    i2v = ["--preset", "demo", "--model", "wan2.2-ti2v-5b", "--size", "64x64"]
+    for arguments in (
+        ["refine", "text.mp4"],
+        ["refine", "list.mp4"],
+        ["refine", "empty.mp4"],
+        ["refine", "gone.mp4"],
+        ["refine", "."],
+        ["finish", "text.mp4"],
+        ["finish", "gone.mp4"],
+        ["generate", "koi", "--image", "text.png", *i2v],
+        ["generate", "koi", "--image", "gone.png", *i2v],
+    ):
+        status, message = refused(capsys, *arguments)
+        assert status == 3, (arguments, message)
+        assert len(message.splitlines()) == 2, message  # a sentence and a hint
+
+
+def test_take_that_is_no_draft_cannot_be_finished(capsys: pytest.CaptureFixture[str]):
+    main(["generate", "koi", *QUICK, "--out", "t.mp4", "--size", "128x128"])
+    capsys.readouterr()
+    status, message = refused(capsys, "finish", "t.mp4")
+    assert status == 2
+    assert "is not a draft" in message
+
+
+def test_missing_checkpoint_is_status_4_and_says_how_to_get_it(capsys: pytest.CaptureFixture[str]):
+    status, message = refused(capsys, "generate", "koi", "--preset", "wan21-14b-4k")
+    assert status == 4
+    assert "hf download Wan-AI/Wan2.1-T2V-14B-Diffusers" in message
+
+
+class Evil:
+    def __reduce__(self):
+        return (os.system, (f"touch {Path('marker').absolute()}",))
+
+
+def test_damaged_or_pickled_checkpoint_is_status_4(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from freeswim import paths
+
+    models = tmp_path / "models"
+    folder = models / "wan2.1-t2v-1.3b"
+    shutil.copytree(paths.demo_weights(), folder)
+    monkeypatch.setenv("FREESWIM_MODELS", str(models))
+    weights = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    command = ("generate", "koi", "--preset", "wan21-1.3b-1080p")
+    status, message = refused(capsys, *command)
+    assert (status, "damaged" in message) == (4, True)
+    weights.unlink()
+    (weights.parent / "diffusion_pytorch_model.bin").write_bytes(pickle.dumps(Evil()))
+    status, message = refused(capsys, *command)
+    assert (status, "is a pickle" in message) == (4, True)
+    assert not Path("marker").exists()
+
+
+def test_place_that_cannot_be_written_is_status_6_before_any_work(
+    capsys: pytest.CaptureFixture[str],
+):
+    Path("file").touch()
+    Path("taken.mp4").write_text("mine")
+    for out in ("gone/t.mp4", "file/t.mp4", "taken.mp4", "t.avi", "/proc/t.mp4"):
+        status, message = refused(capsys, "generate", "koi", *QUICK, "--out", out)
+        assert status == 6, (out, message)
+        assert "load" not in message
+    assert Path("taken.mp4").read_text() == "mine"
+
+
+def test_full_disk_is_status_6_and_leaves_nothing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(small)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("this user may not mount a small disk")
+    try:
+        status = main(["generate", PROMPT, *QUICK, "--out", str(small / "t.mp4")])
+        assert status == 6
+        assert list(small.iterdir()) == []
+        assert "No space left on device" in capsys.readouterr().err
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+def test_overwrite_replaces_the_take_and_its_sidecar():
+    main(["generate", "koi", *QUICK, "--draft", "--out", "t.mp4"])
+    before = Path("t.json").read_text()
+    again = [*QUICK[:-1], "8", "--draft", "--out", "t.mp4", "--overwrite"]
+    assert main(["generate", "koi", *again]) == 0
+    assert Path("t.json").read_text() != before
+
+
+def test_error_in_json_is_an_event(capsys: pytest.CaptureFixture[str]):
+    assert main(["generate", "", "--preset", "demo", "--json"]) == 2
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    error = json.loads(captured.out)
+    assert (error["event"], error["code"]) == ("error", "bad_request")
+    assert error["hint"]
+
+
+def test_traceback_is_shown_with_debug_only(capsys: pytest.CaptureFixture[str]):
+    assert main(["generate", "", "--preset", "demo", "--debug"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+# -------------------------------------------------------------------------------- stopping
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.parametrize(
+    "stage, stop",
+    [
+        ("load", signal.SIGINT),
+        ("base", signal.SIGINT),
+        ("refine", signal.SIGTERM),
+        ("write", signal.SIGINT),
+    ],
+)
+def test_ctrl_c_at_any_stage_stops_cleanly(stage: str, stop: signal.Signals):
+    command = [sys.executable, "-m", "freeswim.cli", "generate", PROMPT, "--json"]
+    slow = ["--preset", "demo", "--size", "256x256", "--seed", "7", "--steps", "20"]
+    events: list[dict[str, object]] = []
+    with subprocess.Popen(
+        [*command, *slow, "--out", "t.mp4"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        for line in process.stdout:
+            events.append(json.loads(line))
+            if events[-1].get("stage") == stage:
+                process.send_signal(stop)
+                break
+        events += [json.loads(line) for line in process.stdout]
+        assert process.stderr.read() == ""
+    assert process.returncode == 130
+    cancelled = {"event": "error", "code": "cancelled", "message": "Cancelled.", "hint": ""}
+    assert events[-1] == cancelled
+    assert files() == []
+    assert not children_named("ffmpeg", since=process.pid)
+
+
+def children_named(name: str, since: int) -> list[str]:
+    """Processes of that name that were started after process `since`."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if name in (entry / "comm").read_text() and int(entry.name) > since:
+                found.append((entry / "cmdline").read_text())
+        except OSError:
+            continue
+    return [line for line in found if str(Path.cwd()) in line]
+
+
+def test_plain_lines_are_few_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]):
+    began = time.monotonic()
+    assert main(["generate", "koi", *QUICK, "--draft", "--out", "t.mp4"]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) <= 5 + (time.monotonic() - began) / 10
+    assert any(line.startswith("base 3/3") for line in lines)
