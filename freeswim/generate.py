@@ -329,6 +329,8 @@ def write_take(
         publish(said, sidecar.sidecar_path(output), overwrite=True)
         if take.latents is not None and latents is not None:
             publish(latents, take.latents, overwrite=True)
+        else:  # those of a draft that this take replaces
+            sidecar.latents_path(output).unlink(missing_ok=True)
 
 
 # ------------------------------------------------------------------------------------- details

@@ -212,6 +212,13 @@ def test_cancel_while_overwriting_keeps_the_old_take(tmp_path: Path):
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def test_take_that_replaces_a_draft_leaves_none_of_it(tmp_path: Path):
+    draft = generate(koi_request(draft=True), tmp_path / "take.mp4")
+    generate(koi_request(width=128, height=128), draft.media, overwrite=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["take.json", "take.mp4"]
+    assert not Request.parse(read_sidecar(draft.media)["request"]).draft
+
+
 @pytest.mark.parametrize("name", ["take.mp4", "take.json", "take.latents.safetensors"])
 def test_file_that_is_there_is_never_overwritten_unasked(tmp_path: Path, name: str):
     (tmp_path / name).write_text("mine")

@@ -155,10 +155,10 @@ def refine(
                 kept.clear()  # before the new ones are made: they are large
                 kept[expert] = _refresh(path, conditional, unconditional, settings)
             kept_conditional, kept_unconditional = kept[expert]
-            velocity = path.window_branch(conditional, kept_conditional)
+            guided = path.window_branch(conditional, kept_conditional)
             if unconditional is None:
-                return velocity
-            return _guide(velocity, path.window_branch(unconditional, kept_unconditional), scale)
+                return guided
+            return _guide(guided, path.window_branch(unconditional, kept_unconditional), scale)
 
         return _denoise(latents, scheduler, timesteps, velocity, condition, on_step)
 
