@@ -7,6 +7,7 @@ branch, overridden by the full branch (dual_path.py), on its own schedule (sched
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -21,6 +22,10 @@ from freeswim.method.dual_path import DualPath, Kept
 from freeswim.method.schedule import attention_scale, is_refresh, refine_schedule
 from freeswim.method.settings import BaseSettings, RefineSettings
 from freeswim.method.window import InwardWindow
+
+# Tokens up to which conditional and unconditional go as one batch, and weights are read once for
+# both. Above it a row fills any device by itself, and two would only need twice the memory.
+BATCHED_TOKENS = 1 << 16
 
 # Called after every step with steps done, steps to run, and the latents; may raise to stop.
 OnStep = Callable[[int, int, Tensor], None]
@@ -75,16 +80,18 @@ def sample_base(
     Returns:
         Clean latents, same shape.
     """
+    rows_at_once = _rows_at_once(transformer, latents)
     scheduler.set_timesteps(settings.steps, device=latents.device)
     scheduler.set_begin_index(0)
 
     def velocity(step: int, timestep: Tensor, latents: Tensor) -> Tensor:
         expert, scale = _expert_at(timestep, transformer, low_noise, settings)
-        conditional = _forward(expert, latents, timestep, condition, prompt_embeds)
-        if negative_prompt_embeds is None or scale == 1:
-            return conditional
-        unconditional = _forward(expert, latents, timestep, condition, negative_prompt_embeds)
-        return _guide(conditional, unconditional, scale)
+        texts = _texts(prompt_embeds, negative_prompt_embeds, scale)
+        velocities = [
+            _forward(expert, latents, timestep, condition, batch)
+            for batch in texts.split(rows_at_once)
+        ]
+        return _guide(torch.cat(velocities), scale)
 
     return _denoise(latents, scheduler, scheduler.timesteps, velocity, condition, on_step)
 
@@ -132,9 +139,8 @@ def refine(
         "backend": choose_backend(settings.attention, window, latents.device),
     }
     experts = [transformer] if low_noise is None else [transformer, low_noise.transformer]
-    kept: dict[
-        WanTransformer3DModel, tuple[Kept | None, Kept | None]
-    ] = {}  # of the expert that runs
+    rows_at_once = _rows_at_once(transformer, latents)
+    kept: dict[WanTransformer3DModel, Kept | None] = {}  # of the expert that runs, no other
 
     with ExitStack() as stack:
         paths = {
@@ -143,37 +149,43 @@ def refine(
 
         def velocity(step: int, timestep: Tensor, latents: Tensor) -> Tensor:
             expert, scale = _expert_at(timestep, transformer, low_noise, settings)
-            path = paths[expert]
-            conditional = partial(_forward, expert, latents, timestep, condition, prompt_embeds)
-            unconditional = None
-            if negative_prompt_embeds is not None and scale != 1:
-                unconditional = partial(
-                    _forward, expert, latents, timestep, condition, negative_prompt_embeds
-                )
-
+            texts = _texts(prompt_embeds, negative_prompt_embeds, scale)
+            forward = partial(_forward, expert, latents, timestep, condition)
             if expert not in kept or is_refresh(step, settings):
                 kept.clear()  # before the new ones are made: they are large
-                kept[expert] = _refresh(path, conditional, unconditional, settings)
-            kept_conditional, kept_unconditional = kept[expert]
-            guided = path.window_branch(conditional, kept_conditional)
-            if unconditional is None:
-                return guided
-            return _guide(guided, path.window_branch(unconditional, kept_unconditional), scale)
+                overridden = texts if settings.override_unconditional else texts[:1]
+                kept[expert] = None
+                if settings.guidance == "full":
+                    kept[expert] = _full_rows(paths[expert], forward, overridden, rows_at_once)
+            velocities = _window_rows(paths[expert], forward, texts, rows_at_once, kept[expert])
+            return _guide(velocities, scale)
 
         return _denoise(latents, scheduler, timesteps, velocity, condition, on_step)
 
 
-def _refresh(
+def _full_rows(
+    path: DualPath, forward: Callable[[Tensor], Tensor], texts: Tensor, rows_at_once: int
+) -> Kept:
+    """What the full branch's forwards of all rows keep."""
+    batches = [path.full_branch(partial(forward, batch)) for batch in texts.split(rows_at_once)]
+    if len(batches) == 1:
+        return batches[0]
+    return [torch.cat(rows) for rows in zip(*batches, strict=True)]
+
+
+def _window_rows(
     path: DualPath,
-    conditional: Callable[[], Tensor],
-    unconditional: Callable[[], Tensor] | None,
-    settings: RefineSettings,
-) -> tuple[Kept | None, Kept | None]:
-    """What overrides the cross-attention of the conditional and the unconditional forward."""
-    if settings.guidance == "none":
-        return None, None
-    overridden = unconditional if settings.override_unconditional else None
-    return path.full_branch(conditional), overridden and path.full_branch(overridden)
+    forward: Callable[[Tensor], Tensor],
+    texts: Tensor,
+    rows_at_once: int,
+    kept: Kept | None,
+) -> Tensor:
+    """Velocities of all rows by the window branch, the first ones overridden by what was kept."""
+    velocities = []
+    for first, batch in enumerate(texts.split(rows_at_once)):
+        override = kept and [out[first * rows_at_once :][: len(batch)] for out in kept]
+        velocities.append(path.window_branch(partial(forward, batch), override))
+    return torch.cat(velocities)
 
 
 def token_window(
@@ -223,43 +235,58 @@ def _expert_at(
     return low_noise.transformer, settings.low_noise_guidance_scale
 
 
+def _rows_at_once(transformer: WanTransformer3DModel, latents: Tensor) -> int:
+    num_tokens = latents[0, 0].numel() // math.prod(transformer.config["patch_size"])
+    return 2 if num_tokens <= BATCHED_TOKENS else 1
+
+
+def _texts(prompt: Tensor, negative: Tensor | None, guidance_scale: float) -> Tensor:
+    """Text of the rows that a step forwards, (rows, text tokens, D): conditional first."""
+    if negative is None or guidance_scale == 1:
+        return prompt
+    return torch.cat([prompt, negative])
+
+
 def _forward(
     transformer: WanTransformer3DModel,
     latents: Tensor,
     timestep: Tensor,
     condition: ImageCondition | None,
-    text_embeds: Tensor,
+    texts: Tensor,
 ) -> Tensor:
-    """Velocity that `transformer` predicts, (1, C, T, h, w), in the latents' dtype."""
-    dtype = transformer.dtype
+    """Velocities that `transformer` predicts for each text, (rows, C, T, h, w), float32.
+
+    Conditional and unconditional go as one batch: weights are read, and uploaded, once.
+    """
+    rows, dtype = texts.shape[0], transformer.dtype
     model_input = _with_first_frame(latents, condition)
     if condition is not None and condition.channels is not None:
         model_input = torch.cat([latents, condition.channels], dim=1)
     image_embeds = None if condition is None else condition.image_embeds
+    if image_embeds is not None:
+        image_embeds = image_embeds.to(dtype).expand(rows, -1, -1)
+    timesteps = timestep.expand(rows)
+    if condition is not None and condition.first_frame is not None:
+        timesteps = _timesteps_of_tokens(transformer, latents, timestep).expand(rows, -1)
     return transformer(
-        hidden_states=model_input.to(dtype),
-        timestep=_timesteps_of_tokens(transformer, latents, timestep, condition),
-        encoder_hidden_states=text_embeds.to(dtype),
-        encoder_hidden_states_image=None if image_embeds is None else image_embeds.to(dtype),
+        hidden_states=model_input.to(dtype).expand(rows, -1, -1, -1, -1),
+        timestep=timesteps,
+        encoder_hidden_states=texts.to(dtype),
+        encoder_hidden_states_image=image_embeds,
         return_dict=False,
     )[0].to(latents.dtype)
 
 
 def _timesteps_of_tokens(
-    transformer: WanTransformer3DModel,
-    latents: Tensor,
-    timestep: Tensor,
-    condition: ImageCondition | None,
+    transformer: WanTransformer3DModel, latents: Tensor, timestep: Tensor
 ) -> Tensor:
-    """One timestep for the clip, (1,); for each token, (1, L), where the first frame is known."""
-    if condition is None or condition.first_frame is None:
-        return timestep.expand(1)
+    """One timestep for each token where the first frame is known, (L,)."""
     patch_frames, patch_rows, patch_columns = transformer.config["patch_size"]
     frames, height, width = latents.shape[2:]
     tokens_per_frame = (height // patch_rows) * (width // patch_columns)
     of_frames = timestep.repeat(frames // patch_frames)
     of_frames[0] = 0
-    return of_frames.repeat_interleave(tokens_per_frame)[None]
+    return of_frames.repeat_interleave(tokens_per_frame)
 
 
 def _with_first_frame(latents: Tensor, condition: ImageCondition | None) -> Tensor:
@@ -269,6 +296,9 @@ def _with_first_frame(latents: Tensor, condition: ImageCondition | None) -> Tens
     return torch.cat([condition.first_frame.to(latents), latents[:, :, 1:]], dim=2)
 
 
-def _guide(conditional: Tensor, unconditional: Tensor, guidance_scale: float) -> Tensor:
-    """Classifier-free guidance, arXiv 2207.12598."""
+def _guide(velocities: Tensor, guidance_scale: float) -> Tensor:
+    """Classifier-free guidance, arXiv 2207.12598, of (conditional, unconditional) rows."""
+    if velocities.shape[0] == 1:
+        return velocities
+    conditional, unconditional = velocities.split(1)
     return unconditional + guidance_scale * (conditional - unconditional)

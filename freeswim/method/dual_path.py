@@ -21,7 +21,7 @@ from torch import Tensor
 from freeswim.method.attention import ExactBackend, full_attention, window_attention
 from freeswim.method.window import InwardWindow
 
-Kept = list[Tensor]  # cross-attention output of each block, (B, L, D)
+Kept = list[Tensor]  # cross-attention output of each block, (rows, L, D)
 
 
 class DualPath:
@@ -75,7 +75,11 @@ class DualPath:
         return self._branch.kept
 
     def window_branch(self, forward: Callable[[], Tensor], override: Kept | None = None) -> Tensor:
-        """One forward with window self-attention; `override` replaces its cross-attention."""
+        """One forward with window self-attention.
+
+        `override` replaces the cross-attention of as many rows of the batch as it has, the first
+        ones; the others compute their own.
+        """
         self._branch.become("window", override)
         return forward()
 
@@ -133,13 +137,18 @@ class _CrossAttention:
         self.block_index = block_index
         self.ordinary = ordinary
 
-    def __call__(self, attn: Any, *arguments: Any) -> Tensor:
-        if self.branch.override is not None:
-            return self.branch.override[self.block_index]
-        out = self.ordinary(attn, *arguments)
-        if self.branch.name == "full":
-            self.branch.kept.append(out)
-        return out
+    def __call__(self, attn: Any, hidden_states: Tensor, text: Tensor, *nothing: None) -> Tensor:
+        if self.branch.override is None:
+            out = self.ordinary(attn, hidden_states, text, *nothing)
+            if self.branch.name == "full":
+                self.branch.kept.append(out)
+            return out
+        override = self.branch.override[self.block_index]
+        rows = override.shape[0]
+        if rows == hidden_states.shape[0]:
+            return override
+        own = self.ordinary(attn, hidden_states[rows:], text[rows:], *nothing)
+        return torch.cat([override, own]) if rows else own
 
 
 def _rotate(tokens: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from diffusers import WanTransformer3DModel
 from safetensors.torch import load_file
 
-from freeswim.method import RefineSettings, refine
+from freeswim.method import RefineSettings, denoise, refine
 from freeswim.method.attention import available_backends
 from freeswim.method.window import InwardWindow
 
@@ -34,11 +34,14 @@ def tensors() -> dict[str, torch.Tensor]:
     return load_file(GOLDENS / "cases.safetensors", device=str(DEVICE))
 
 
+@pytest.mark.parametrize("batched", [True, False], ids=["batched", "one-by-one"])
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
 def test_refine_gives_what_the_official_program_gives(
-    case, backend, transformer, tensors, record_property
+    case, backend, batched, transformer, tensors, record_property, monkeypatch
 ):
+    if not batched:
+        monkeypatch.setattr(denoise, "BATCHED_TOKENS", 0)
     name = case["name"]
     is_nocache = case["refresh"] is None
     latents = refine(

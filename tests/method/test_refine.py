@@ -11,7 +11,7 @@ from diffusers import WanTransformer3DModel
 from torch import Tensor
 
 from freeswim.errors import RequestError
-from freeswim.method import RefineSettings, refine
+from freeswim.method import RefineSettings, denoise, refine
 from freeswim.method.denoise import ImageCondition, LowNoiseExpert
 from freeswim.method.schedule import add_noise, attention_scale, is_refresh, refine_schedule
 from freeswim.method.window import InwardWindow
@@ -44,14 +44,12 @@ TEXT, NEGATIVE = noise(1, 5, 8, seed=2), noise(1, 5, 8, seed=3)
 
 @contextmanager
 def counted(*transformers: WanTransformer3DModel) -> Iterator[Counter[str]]:
-    """Calls of, and batch rows through, the modules that cost something."""
+    """Batch rows that went through the modules that cost something."""
     counts: Counter[str] = Counter()
 
     def watch(module: torch.nn.Module, name: str):
         def count(_module: object, arguments: tuple, keywords: dict) -> None:
-            counts[name] += 1
-            rows = (*arguments, *keywords.values())[0]
-            counts["rows"] += rows.shape[0] if name == "self" else 0
+            counts[name] += (*arguments, *keywords.values())[0].shape[0]
 
         return module.register_forward_pre_hook(count, with_kwargs=True)
 
@@ -67,6 +65,14 @@ def counted(*transformers: WanTransformer3DModel) -> Iterator[Counter[str]]:
         handle.remove()
 
 
+@pytest.fixture(params=["batched", "one by one"])
+def rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Conditional and unconditional as one batch, and one after the other."""
+    if request.param == "one by one":
+        monkeypatch.setattr(denoise, "BATCHED_TOKENS", 0)
+
+
+@pytest.mark.usefixtures("rows")
 def test_reuse_steps_compute_no_cross_attention_and_no_duplicate_row():
     transformer = tiny_transformer()
     per_step: list[Counter[str]] = []
@@ -88,12 +94,12 @@ def test_reuse_steps_compute_no_cross_attention_and_no_duplicate_row():
         assert calls == {
             "forward": forwards,
             "self": forwards * NUM_BLOCKS,
-            "rows": forwards * NUM_BLOCKS,
             "cross": cross,
             "cross projection": 3 * cross,
         }
 
 
+@pytest.mark.usefixtures("rows")
 def test_override_of_the_unconditional_forward_runs_its_full_branch_too():
     transformer = tiny_transformer()
     settings = RefineSettings(
@@ -220,11 +226,12 @@ def test_image_condition_reaches_every_forward():
         native_grid=NATIVE, settings=SETTINGS, condition=condition,
     )  # fmt: skip
     assert out.shape == latents.shape
-    assert len(seen) == 7 * 2 + 3
-    assert condition.channels is not None
+    assert [len(hidden_states) for hidden_states, _ in seen] == [1, 2, 2, 2] * 2 + [1, 2]
+    assert condition.channels is not None and condition.image_embeds is not None
     for hidden_states, image_embeds in seen:
-        assert torch.equal(hidden_states[:, 4:], condition.channels)
-        assert torch.equal(image_embeds, condition.image_embeds)
+        for row in range(len(hidden_states)):
+            assert torch.equal(hidden_states[row, 4:], condition.channels[0])
+            assert torch.equal(image_embeds[row], condition.image_embeds[0])
 
 
 def test_known_first_frame_stays_and_its_tokens_are_at_timestep_zero():
@@ -250,8 +257,8 @@ def test_second_expert_takes_over_below_the_boundary_with_outputs_of_its_own():
     order: list[tuple[str, float]] = []
 
     def look(name: str):
-        return lambda module, arguments, keywords: order.append(
-            (name, float(keywords["timestep"][0]))
+        return lambda module, arguments, keywords: order.extend(
+            (name, float(timestep)) for timestep in keywords["timestep"]
         )
 
     high.register_forward_pre_hook(look("high"), with_kwargs=True)
@@ -269,7 +276,7 @@ def test_second_expert_takes_over_below_the_boundary_with_outputs_of_its_own():
     assert all((timestep >= 700) == (name == "high") for name, timestep in order)
     high_steps = len({timestep for name, timestep in order if name == "high"})
     low_steps = 8 - high_steps
-    # One refresh each, then conditional and, where guidance asks for it, unconditional forwards.
+    # One refresh each, then conditional and, where guidance asks for it, unconditional rows.
     assert names.count("high") == 1 + 2 * high_steps
     assert names.count("low") == 1 + low_steps
 

@@ -42,7 +42,7 @@ pytestmark = pytest.mark.usefixtures("models")
 
 @dataclasses.dataclass(frozen=True)
 class Forward:
-    """One forward of a transformer: what it saw."""
+    """One row of a forward of a transformer: what it saw."""
 
     expert: int  # id of the transformer
     latents: Tensor  # (1, C, T, h, w)
@@ -56,14 +56,17 @@ class Forward:
 
 @pytest.fixture
 def forwards(monkeypatch: pytest.MonkeyPatch) -> list[Forward]:
-    """Every forward of every transformer from now on."""
+    """Every row of every forward of every transformer from now on."""
     seen: list[Forward] = []
     forward = WanTransformer3DModel.forward
 
     @wraps(forward)
     def watched(self: WanTransformer3DModel, **inputs: Any) -> Any:
-        embeds = inputs.get("encoder_hidden_states_image")
-        seen.append(Forward(id(self), inputs["hidden_states"], inputs["timestep"], embeds))
+        names = ("hidden_states", "timestep", "encoder_hidden_states_image")
+        for row in range(len(inputs["hidden_states"])):
+            values = (inputs.get(name) for name in names)
+            rows = (None if value is None else value[row : row + 1] for value in values)
+            seen.append(Forward(id(self), *rows))  # type: ignore[arg-type]
         return forward(self, **inputs)
 
     monkeypatch.setattr(WanTransformer3DModel, "forward", watched)
