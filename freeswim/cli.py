@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from freeswim import __version__, terminal
 from freeswim.errors import Cancelled, FreeswimError, RequestError
+from freeswim.output import free_path, take_name
 
 if TYPE_CHECKING:
     from freeswim.request import Request
@@ -60,13 +61,16 @@ def _fail(error: FreeswimError, options: argparse.Namespace) -> int:
 
 
 def _quiet_libraries() -> None:
-    """No bars and chatter of the libraries among ours, and no network while generating."""
+    """The libraries: no bars and chatter among ours, no network, no spinning threads."""
     for name, value in (
         ("TRANSFORMERS_VERBOSITY", "error"),
         ("DIFFUSERS_VERBOSITY", "error"),
         ("HF_HUB_DISABLE_PROGRESS_BARS", "1"),
         ("HF_HUB_OFFLINE", "1"),
         ("DIFFUSERS_DISABLE_REMOTE_CODE", "1"),
+        # Threads that spin while they wait make a busy machine crawl: 6 s became 40 and more beside
+        # one other generation on two cores.
+        ("OMP_WAIT_POLICY", "PASSIVE"),
     ):
         os.environ.setdefault(name, value)
 
@@ -93,8 +97,8 @@ def _generate(options: argparse.Namespace) -> None:
         fields["frames"] = options.frames
     width, height = _asked_size(options, fields)
     request = Request.parse(fields | {"width": width, "height": height})
-    name = f"{_slug(options.prompt)}-{request.seed}{'-draft' if request.draft else ''}.mp4"
-    _make(request, options.out or _free_name(Path.cwd() / name), options)
+    name = take_name(options.prompt, request.seed, is_draft=request.draft)
+    _make(request, options.out or _free(name), options)
 
 
 def _refine(options: argparse.Namespace) -> None:
@@ -117,7 +121,7 @@ def _refine(options: argparse.Namespace) -> None:
         "frames": frames,
     }
     name = f"{options.file.stem}-refined.mp4"
-    _make(Request.parse(fields), options.out or _free_name(Path.cwd() / name), options)
+    _make(Request.parse(fields), options.out or _free(name), options)
 
 
 def _finish(options: argparse.Namespace) -> None:
@@ -136,14 +140,14 @@ def _finish(options: argparse.Namespace) -> None:
     if latents is None and not options.json:
         terminal.note("The draft's latents are gone: its base pass runs again, to the same result.")
     name = f"{media.stem.removesuffix('-draft')}-finished.mp4"
-    out = options.out or _free_name(Path.cwd() / name)
+    out = options.out or _free(name)
     _make(draft.changed(draft=False), out, options, draft_latents=latents)
 
 
 def _demo(options: argparse.Namespace) -> None:
     from freeswim.demo import run_demo
 
-    folder = options.out or _free_name(Path.cwd() / "freeswim-demo")
+    folder = options.out or free_path(Path.cwd() / "freeswim-demo")
     with terminal.shown_progress(as_json=options.json) as on_progress:
         report = run_demo(folder, on_progress=on_progress)
     if options.json:
@@ -249,24 +253,13 @@ def _size(text: str, of: tuple[int, int]) -> tuple[int, int]:
     raise RequestError(f"{text!r} is not a size.", hint="Write 1920x1080, or 2x.")
 
 
+def _free(name: str) -> Path:
+    """A place in the current folder for a take and its sidecar."""
+    return free_path(Path.cwd() / name, ".json")
+
+
 def _seed(options: argparse.Namespace) -> int:
     return random.randrange(2**32) if options.seed is None else options.seed
-
-
-def _slug(prompt: str) -> str:
-    words = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")
-    if len(words) > 40:
-        words = words[:41].rpartition("-")[0] or words[:40]
-    return words or "take"
-
-
-def _free_name(path: Path) -> Path:
-    """`path`, or the same with the first number that makes it new."""
-    number, free = 1, path
-    while os.path.lexists(free):
-        number += 1
-        free = path.with_stem(f"{path.stem}-{number}")
-    return free
 
 
 # --------------------------------------------------------------------------------------- parser

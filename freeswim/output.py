@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,9 +15,32 @@ from pathlib import Path
 
 from freeswim.errors import OutputError, OutputExists
 
+LONGEST_NAME = 40  # characters of a prompt in a file name
+
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FOLDER_FAULTS = (*_FULL_DISK, errno.EACCES, errno.EPERM, errno.EROFS)
 _CANNOT_LINK = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV)
+
+
+def take_name(prompt: str, seed: int, *, is_draft: bool) -> str:
+    """The file name that a take of `prompt` gets where the person names none."""
+    words = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")
+    if len(words) > LONGEST_NAME:
+        words = words[: LONGEST_NAME + 1].rpartition("-")[0] or words[:LONGEST_NAME]
+    return f"{words or 'take'}-{seed}{'-draft' if is_draft else ''}.mp4"
+
+
+def free_path(path: Path, *beside: str) -> Path:
+    """`path`, or the same with the first number at which nothing is there.
+
+    Args:
+        beside: suffixes of files that belong to it; they must be free as well.
+    """
+    number, free = 1, path
+    while any(os.path.lexists(free.with_suffix(suffix)) for suffix in (path.suffix, *beside)):
+        number += 1
+        free = path.with_stem(f"{path.stem}-{number}")
+    return free
 
 
 def check_place(path: Path, overwrite: bool) -> None:

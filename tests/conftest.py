@@ -12,6 +12,7 @@ os.environ.update(
     DIFFUSERS_VERBOSITY="error",
     HF_HUB_DISABLE_PROGRESS_BARS="1",
     HF_HUB_OFFLINE="1",
+    OMP_WAIT_POLICY="PASSIVE",
 )
 
 

@@ -1,0 +1,73 @@
+"""The look: neutral greys, so that no coloured frame shifts what an editor sees, and one accent."""
+
+from __future__ import annotations
+
+from PySide6.QtGui import QColor, QPalette
+from PySide6.QtWidgets import QApplication
+
+WINDOW, BASE, BUTTON, SURROUND = "#262626", "#1c1c1c", "#333333", "#111111"
+TEXT, SECONDARY, DISABLED = "#d6d6d6", "#a6a6a6", "#7a7a7a"
+BOX = "#4a4a4a"  # of a check box, which has no edge of its own on a dark window
+ACCENT, ON_ACCENT, LINK = "#3d6fb4", "#ffffff", "#6ea6f0"
+FAILED = "#e58a73"
+
+# What a palette cannot say.
+_STYLE = f"""
+QLabel[role="secondary"] {{ color: {SECONDARY}; }}
+QLabel[role="failed"] {{ color: {FAILED}; }}
+QLabel[role="empty"] {{ color: {SECONDARY}; background: {SURROUND}; }}
+QPushButton {{ padding: 0 12px; }}
+QPushButton[role="primary"] {{
+    background: {ACCENT}; color: {ON_ACCENT}; border: 1px solid {ACCENT}; border-radius: 3px;
+    padding: 9px; font-weight: bold;
+}}
+QPushButton[role="primary"]:hover {{ background: #4779bf; }}
+QPushButton[role="primary"]:pressed {{ background: #335f9c; }}
+QPushButton[role="primary"]:focus {{ border-color: {TEXT}; }}
+QPushButton[role="primary"]:disabled {{
+    background: {BUTTON}; color: {DISABLED}; border-color: {BUTTON};
+}}
+QPushButton[role="link"] {{
+    color: {LINK}; background: none; border: 1px solid transparent; padding: 3px 0;
+    text-align: left; text-decoration: underline;
+}}
+QPushButton[role="link"]:focus {{ border-color: {LINK}; }}
+QStackedWidget#viewer {{ background: {SURROUND}; border: 1px solid {SURROUND}; }}
+QStackedWidget#viewer:focus {{ border-color: {LINK}; }}
+QProgressBar {{ background: {BASE}; border: none; }}
+QProgressBar::chunk {{ background: {LINK}; }}
+QToolTip {{ background: {BUTTON}; color: {TEXT}; border: 1px solid {DISABLED}; padding: 4px; }}
+"""
+
+
+def apply(app: QApplication) -> None:
+    """Give the application its look, the same on every system."""
+    app.setStyle("Fusion")
+    palette = _palette()
+    app.setPalette(palette)
+    palette.setColor(QPalette.ColorRole.Base, QColor(BOX))
+    app.setPalette(palette, "QCheckBox")  # pyright: ignore[reportArgumentType] - takes no bytes
+    app.setStyleSheet(_STYLE)
+
+
+def _palette() -> QPalette:
+    role = QPalette.ColorRole
+    palette = QPalette(QColor(BUTTON), QColor(WINDOW))
+    for name, colour in {
+        role.WindowText: TEXT,
+        role.Text: TEXT,
+        role.ButtonText: TEXT,
+        role.Base: BASE,
+        role.AlternateBase: WINDOW,
+        role.PlaceholderText: "#8f8f8f",
+        role.Highlight: ACCENT,
+        role.HighlightedText: ON_ACCENT,
+        role.Accent: ACCENT,
+        role.Link: LINK,
+        role.ToolTipBase: BUTTON,
+        role.ToolTipText: TEXT,
+    }.items():
+        palette.setColor(name, QColor(colour))
+    for name in (role.WindowText, role.Text, role.ButtonText):
+        palette.setColor(QPalette.ColorGroup.Disabled, name, QColor(DISABLED))
+    return palette
