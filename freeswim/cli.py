@@ -180,6 +180,7 @@ def _make(
             device=options.device,
             overwrite=options.overwrite,
             draft_latents=draft_latents,
+            job_dir=options.job,
             on_progress=on_progress,
         )
     terminal.finished(take, as_json=options.json)
@@ -314,6 +315,12 @@ def _command(
 def _add_output(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", type=Path, metavar="FILE", help="the take, .mp4")
     command.add_argument("--overwrite", action="store_true", help="replace files that are there")
+    command.add_argument(
+        "--job",
+        type=Path,
+        metavar="FOLDER",
+        help="keep checkpoints there; the same command goes on",
+    )
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1")
 
 

@@ -7,6 +7,7 @@
   x CheckpointCorrupt     the weights are there and cannot be used
   x MediaError            a video or an image cannot be read, or a video cannot be encoded
   x OutOfMemory           the device was too small for the work
+  x NumericalError        the model gave something that is no number
   x OutputError           the output folder or file cannot be written
     x OutputExists        the output file is already there
   x Cancelled             the person stopped the work
@@ -82,6 +83,15 @@ class OutOfMemory(FreeswimError):
 
     code = "out_of_memory"
     exit_status = 5
+
+
+class NumericalError(FreeswimError):
+    """The model gave something that is no number; no picture can come of it."""
+
+    code = "numerical"
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message, hint=hint or "Try another seed, or check the checkpoint.")
 
 
 class OutputError(FreeswimError):

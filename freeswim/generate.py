@@ -5,12 +5,15 @@ The method itself is in method/; everything that decides the pixels is in the re
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
+import json
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +23,11 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from freeswim import __version__, sidecar
+from freeswim.checkpoint import Checkpoints
 from freeswim.errors import MediaError, OutOfMemory, RequestError
 from freeswim.method.attention import choose_backend
 from freeswim.method.denoise import refine, sample_base
-from freeswim.method.schedule import add_noise
+from freeswim.method.schedule import ResumePoint, add_noise
 from freeswim.method.settings import RefineSettings
 from freeswim.models.conditioning import Text, encode_prompt, image_condition
 from freeswim.models.loading import Components, choose_device, load
@@ -51,9 +55,10 @@ OnProgress = Callable[[Progress], None]
 
 @dataclass
 class Story:
-    """Where one run is: reports progress and measures stages."""
+    """Where one run is: reports progress, measures stages, has its checkpoints."""
 
     on_progress: OnProgress | None = None
+    checkpoints: Checkpoints | None = None  # None: the run is not to be resumed
     seconds: dict[str, float] = field(default_factory=dict[str, float])
     started: float = field(default_factory=time.monotonic)
 
@@ -72,6 +77,15 @@ class Story:
         spent = self.seconds.get(name, 0.0) + time.monotonic() - began
         self.seconds[name] = round(spent, 3)
 
+    def resume_point(self, name: str, device: torch.device) -> ResumePoint | None:
+        """Where an earlier run of the same request left pass `name`."""
+        point = None if self.checkpoints is None else self.checkpoints.latest(name)
+        return point and point.to(device)
+
+    def keeper(self, name: str) -> Callable[[ResumePoint], None] | None:
+        """What keeps the resume points of pass `name`."""
+        return None if self.checkpoints is None else partial(self.checkpoints.save, name)
+
 
 @torch.no_grad()
 def generate(
@@ -81,6 +95,7 @@ def generate(
     device: str = "auto",
     overwrite: bool = False,
     draft_latents: Path | None = None,
+    job_dir: Path | None = None,
     on_progress: OnProgress | None = None,
 ) -> Take:
     """Make the take that `request` describes and write it to `output`, its sidecar beside it.
@@ -92,6 +107,7 @@ def generate(
         overwrite: whether files at `output` may be replaced.
         draft_latents: of the draft that this request finishes; they spare the base pass and
             change nothing else.
+        job_dir: a folder for checkpoints; the same request goes on from them, to the same bytes.
         on_progress: called at every step; may raise to stop.
 
     Returns:
@@ -112,6 +128,7 @@ def generate(
 
     with _memory_named(request):
         components = load_checkpoint(request, torch_device, story)
+        story.checkpoints = _checkpoints(request, components, job_dir)
         text = read_prompt(components, request, story)
 
         base_latents = None
@@ -139,6 +156,8 @@ def generate(
         latents=sidecar.latents_path(output) if request.draft else None,
     )
     write_take(take, video, base_latents, story, overwrite=overwrite)
+    if story.checkpoints is not None:
+        story.checkpoints.clear()
     return take
 
 
@@ -228,7 +247,9 @@ def base_pass(
                 components, images, request.base_size, request.computed_frames
             ),
             low_noise=components.low_noise,
+            resume=story.resume_point("base", components.device),
             on_step=report,
+            on_resume_point=story.keeper("base"),
         )
 
 
@@ -277,11 +298,15 @@ def refine_pass(
     """
     settings = settings or request.refine
     native_grid = native_grid or (request.window.native_rows, request.window.native_columns)
-    with story.stage("encode"):
-        clean = autoencoder.encode(components.vae, video.to(components.device))
-    # A stream of its own: the noise is the same whether the base pass has run here or not.
-    noise = _noise(components, request, request.computed_size, request.seed + 2**32)
-    latents = add_noise(clean, noise, settings)
+    resume = story.resume_point("refine", components.device)
+    if resume is not None:
+        latents = resume.latents
+    else:
+        with story.stage("encode"):
+            clean = autoencoder.encode(components.vae, video.to(components.device))
+        # A stream of its own: the noise is the same whether the base pass has run here or not.
+        noise = _noise(components, request, request.computed_size, request.seed + 2**32)
+        latents = add_noise(clean, noise, settings)
     with story.stage("refine", settings.num_refine_steps) as report:
         latents = refine(
             components.transformer,
@@ -294,7 +319,9 @@ def refine_pass(
                 components, images, request.computed_size, request.computed_frames
             ),
             low_noise=components.low_noise,
+            resume=resume,
             on_step=report,
+            on_resume_point=story.keeper("refine"),
         )
     return decode(components, latents, story)
 
@@ -349,6 +376,16 @@ def _noise(components: Components, request: Request, size: tuple[int, int], seed
     )
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(shape, generator=generator).to(components.device)
+
+
+def _checkpoints(
+    request: Request, components: Components, job_dir: Path | None
+) -> Checkpoints | None:
+    """The checkpoints of this request on this kind of device with these versions."""
+    if job_dir is None:
+        return None
+    key = [request.digest(), components.device.type, str(components.transformer.dtype), _versions()]
+    return Checkpoints(job_dir, hashlib.sha256(json.dumps(key).encode()).hexdigest())
 
 
 def _read_latents(path: Path, shape: torch.Size) -> Tensor:

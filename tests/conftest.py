@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 
@@ -14,6 +15,10 @@ os.environ.update(
     HF_HUB_OFFLINE="1",
     OMP_WAIT_POLICY="PASSIVE",
 )
+
+# A shell ignores Ctrl-C on behalf of what it runs in the background, and children inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

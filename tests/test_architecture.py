@@ -44,7 +44,7 @@ FLOORS = [
     ["cli"],
     ["demo"],
     ["generate", "terminal"],
-    ["sidecar", "presets", "models.conditioning", "timeline.export"],
+    ["checkpoint", "sidecar", "presets", "models.conditioning", "timeline.export"],
     ["request", "models.loading"],
     ["models.demo", "video", "method", "models.catalog"],
     ["output", "paths"],

@@ -17,9 +17,17 @@ import torch
 from diffusers import UniPCMultistepScheduler, WanTransformer3DModel
 from torch import Tensor
 
+from freeswim.errors import NumericalError
 from freeswim.method.attention import choose_backend
 from freeswim.method.dual_path import DualPath, Kept
-from freeswim.method.schedule import attention_scale, is_refresh, refine_schedule
+from freeswim.method.schedule import (
+    ResumePoint,
+    attention_scale,
+    is_refresh,
+    refine_schedule,
+    resume_at,
+    take_resume_point,
+)
 from freeswim.method.settings import BaseSettings, RefineSettings
 from freeswim.method.window import InwardWindow
 
@@ -29,6 +37,8 @@ BATCHED_TOKENS = 1 << 16
 
 # Called after every step with steps done, steps to run, and the latents; may raise to stop.
 OnStep = Callable[[int, int, Tensor], None]
+# Called between steps with all that decides the rest of the pass.
+OnResumePoint = Callable[[ResumePoint], None]
 Velocity = Callable[[int, Tensor, Tensor], Tensor]  # (step, timestep, latents) -> velocity
 
 
@@ -62,7 +72,9 @@ def sample_base(
     settings: BaseSettings = BaseSettings(),  # noqa: B008 (frozen)
     condition: ImageCondition | None = None,
     low_noise: LowNoiseExpert | None = None,
+    resume: ResumePoint | None = None,
     on_step: OnStep | None = None,
+    on_resume_point: OnResumePoint | None = None,
 ) -> Tensor:
     """Sample a clip at native size: the ordinary text- or image-to-video loop of diffusers.
 
@@ -75,7 +87,9 @@ def sample_base(
         settings: of this pass.
         condition: of an image-conditioned checkpoint, at the size of `latents`.
         low_noise: second expert of a two-expert checkpoint.
+        resume: where an interrupted pass goes on, instead of at `latents`; to the same result.
         on_step: called after every step with (steps done, steps to run, latents).
+        on_resume_point: called wherever the pass could go on from, and at its end.
 
     Returns:
         Clean latents, same shape.
@@ -93,7 +107,8 @@ def sample_base(
         ]
         return _guide(torch.cat(velocities), scale)
 
-    return _denoise(latents, scheduler, scheduler.timesteps, velocity, condition, on_step)
+    run = _Run(scheduler, scheduler.timesteps, resume, on_step, on_resume_point)
+    return _with_first_frame(_denoise(latents, velocity, run), condition)
 
 
 @torch.no_grad()
@@ -107,7 +122,9 @@ def refine(
     settings: RefineSettings = RefineSettings(),  # noqa: B008 (frozen)
     condition: ImageCondition | None = None,
     low_noise: LowNoiseExpert | None = None,
+    resume: ResumePoint | None = None,
     on_step: OnStep | None = None,
+    on_resume_point: OnResumePoint | None = None,
 ) -> Tensor:
     """Denoise noised latents at the target size: the FreeSwim refine pass.
 
@@ -120,7 +137,9 @@ def refine(
         settings: of this pass.
         condition: of an image-conditioned checkpoint, at the size of `latents`.
         low_noise: second expert of a two-expert checkpoint.
+        resume: where an interrupted pass goes on, instead of at `latents`; to the same result.
         on_step: called after every step with (steps done, steps to run, latents).
+        on_resume_point: called wherever the pass could go on from, and at its end.
 
     Returns:
         Clean latents, same shape and dtype.
@@ -160,7 +179,16 @@ def refine(
             velocities = _window_rows(paths[expert], forward, texts, rows_at_once, kept[expert])
             return _guide(velocities, scale)
 
-        return _denoise(latents, scheduler, timesteps, velocity, condition, on_step)
+        # What was kept is not part of a resume point: only a step that refreshes needs none.
+        run = _Run(
+            scheduler,
+            timesteps,
+            resume,
+            on_step,
+            on_resume_point,
+            partial(is_refresh, settings=settings),
+        )
+        return _with_first_frame(_denoise(latents, velocity, run), condition)
 
 
 def _full_rows(
@@ -203,22 +231,42 @@ def token_window(
     )
 
 
-def _denoise(
-    latents: Tensor,
-    scheduler: UniPCMultistepScheduler,
-    timesteps: Tensor,
-    velocity: Velocity,
-    condition: ImageCondition | None,
-    on_step: OnStep | None,
-) -> Tensor:
-    """Integrate `velocity` over `timesteps`; the latents stay float32, as in diffusers."""
-    for step, timestep in enumerate(timesteps):
-        latents = scheduler.step(
+@dataclass(frozen=True)
+class _Run:
+    """How a pass is run: its schedule, where it starts, and who is told."""
+
+    scheduler: UniPCMultistepScheduler
+    timesteps: Tensor
+    resume: ResumePoint | None
+    on_step: OnStep | None
+    on_resume_point: OnResumePoint | None
+    is_resumable: Callable[[int], bool] = lambda step: True
+
+
+def _denoise(latents: Tensor, velocity: Velocity, run: _Run) -> Tensor:
+    """Integrate `velocity` over the timesteps; the latents stay float32, as in diffusers.
+
+    Raises:
+        NumericalError: a step gave latents that are no numbers.
+    """
+    first, num_steps = 0, len(run.timesteps)
+    if run.resume is not None:
+        first, latents = run.resume.step, run.resume.latents
+        resume_at(run.scheduler, run.resume)
+    for step in range(first, num_steps):
+        timestep = run.timesteps[step]
+        latents = run.scheduler.step(
             velocity(step, timestep, latents), timestep, latents, return_dict=False
         )[0]
-        if on_step is not None:
-            on_step(step + 1, len(timesteps), latents)
-    return _with_first_frame(latents, condition)
+        if not latents.isfinite().all():
+            raise NumericalError(f"The latents are no numbers any more after step {step + 1}.")
+        if run.on_step is not None:
+            run.on_step(step + 1, num_steps, latents)
+        if run.on_resume_point is not None and (
+            step + 1 == num_steps or run.is_resumable(step + 1)
+        ):
+            run.on_resume_point(take_resume_point(run.scheduler, step + 1, latents))
+    return latents
 
 
 def _expert_at(

@@ -7,6 +7,7 @@ schedule runs, starting from the input noised to the first of these levels.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 
 import torch
 from diffusers import UniPCMultistepScheduler
@@ -34,6 +35,55 @@ def refine_schedule(
     first = settings.steps - settings.num_refine_steps
     scheduler.set_begin_index(first)
     return scheduler, scheduler.timesteps[first:]
+
+
+@dataclass(frozen=True)
+class ResumePoint:
+    """Everything that decides the rest of a pass, taken between two of its steps."""
+
+    step: int  # steps done
+    latents: Tensor  # (1, C, T, h, w)
+    last_sample: Tensor | None  # the multistep solver's history from here on
+    model_outputs: tuple[Tensor | None, ...]
+    timesteps: tuple[Tensor | None, ...]
+    lower_order_nums: int
+    order: int
+
+    def to(self, device: torch.device) -> ResumePoint:
+        """The same on `device`."""
+        return replace(
+            self,
+            latents=self.latents.to(device),
+            last_sample=None if self.last_sample is None else self.last_sample.to(device),
+            model_outputs=tuple(
+                None if output is None else output.to(device) for output in self.model_outputs
+            ),
+        )
+
+
+def take_resume_point(
+    scheduler: UniPCMultistepScheduler, step: int, latents: Tensor
+) -> ResumePoint:
+    """The state of a pass after `step` steps."""
+    return ResumePoint(
+        step=step,
+        latents=latents,
+        last_sample=scheduler.last_sample,
+        model_outputs=tuple(scheduler.model_outputs),
+        timesteps=tuple(scheduler.timestep_list),
+        lower_order_nums=scheduler.lower_order_nums,
+        order=getattr(scheduler, "this_order", 0),  # made by the first step
+    )
+
+
+def resume_at(scheduler: UniPCMultistepScheduler, point: ResumePoint) -> None:
+    """Bring a scheduler that stands at the first step of a pass to `point`."""
+    scheduler.set_begin_index((scheduler.begin_index or 0) + point.step)
+    scheduler.last_sample = point.last_sample
+    scheduler.model_outputs = list(point.model_outputs)
+    scheduler.timestep_list[:] = point.timesteps  # pyright: ignore[reportCallIssue, reportArgumentType]
+    scheduler.lower_order_nums = point.lower_order_nums
+    scheduler.this_order = point.order
 
 
 def add_noise(latents: Tensor, noise: Tensor, settings: RefineSettings) -> Tensor:
