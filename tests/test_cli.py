@@ -306,6 +306,27 @@ def test_full_disk_is_status_6_and_leaves_nothing(
         subprocess.run(["umount", str(small)], check=True)
 
 
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads Linux's /proc")
+def test_too_little_memory_is_status_5_and_leaves_nothing():
+    """A real allocator that refuses: the process may not grow by what 4096x4096 needs."""
+    code = """
+import resource, sys
+import freeswim.generate
+from freeswim.cli import main
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 1200 * 2**20,) * 2)
+sys.exit(main(sys.argv[1:]))
+"""
+    large = ["--preset", "demo", "--size", "4096x4096", "--steps", "3", "--out", "t.mp4"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, "generate", PROMPT, *large], capture_output=True, text=True
+    )
+    assert done.returncode == 5, done.stderr
+    assert "There is not enough memory for 4096x4096, 9 frames." in done.stderr
+    assert "Ask for a smaller size" in done.stderr
+    assert files() == []
+
+
 def test_overwrite_replaces_the_take_and_its_sidecar():
     main(["generate", "koi", *QUICK, "--draft", "--out", "t.mp4"])
     before = Path("t.json").read_text()
