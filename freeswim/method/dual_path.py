@@ -10,6 +10,7 @@ computes no cross-attention at all.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -45,7 +46,7 @@ class DualPath:
         backend: ExactBackend,
     ) -> None:
         self._blocks: Any = transformer.blocks
-        self._branch = _Branch(window, scale, backend)
+        self._branch = _Branch(window, scale, backend, num_blocks=len(transformer.blocks))
         self._ordinary: list[tuple[Any, Any]] = []
 
     def __enter__(self) -> Self:
@@ -71,7 +72,8 @@ class DualPath:
     def full_branch(self, forward: Callable[[], Tensor]) -> Kept:
         """Cross-attention outputs of one forward with full self-attention."""
         self._branch.become("full")
-        forward()
+        with suppress(_AllKept):
+            forward()
         return self._branch.kept
 
     def window_branch(self, forward: Callable[[], Tensor], override: Kept | None = None) -> Tensor:
@@ -91,12 +93,17 @@ class _Branch:
     window: InwardWindow
     scale: float
     backend: ExactBackend
+    num_blocks: int
     name: Literal["full", "window"] = "window"
     override: Kept | None = None
     kept: Kept = field(default_factory=list)
 
     def become(self, name: Literal["full", "window"], override: Kept | None = None) -> None:
         self.name, self.override, self.kept = name, override, []
+
+
+class _AllKept(Exception):
+    """The full branch has given all that is used of it; what follows would be thrown away."""
 
 
 class _SelfAttention:
@@ -142,6 +149,8 @@ class _CrossAttention:
             out = self.ordinary(attn, hidden_states, text, *nothing)
             if self.branch.name == "full":
                 self.branch.kept.append(out)
+                if len(self.branch.kept) == self.branch.num_blocks:
+                    raise _AllKept
             return out
         override = self.branch.override[self.block_index]
         rows = override.shape[0]

@@ -111,6 +111,17 @@ def test_override_of_the_unconditional_forward_runs_its_full_branch_too():
     assert counts["cross"] == 2 * 2 * NUM_BLOCKS
 
 
+def test_full_branch_stops_when_its_last_block_has_given_its_output():
+    transformer = tiny_transformer()
+    fed: list[str] = []
+    for index, block in enumerate(transformer.blocks):
+        block.ffn.register_forward_pre_hook(lambda *_, index=index: fed.append(f"ffn {index}"))
+    transformer.proj_out.register_forward_pre_hook(lambda *_: fed.append("out"))
+    settings = RefineSettings(steps=1, strength=1.0, guidance_scale=1)
+    refine(transformer, latents_of(), TEXT, native_grid=NATIVE, settings=settings)
+    assert fed == ["ffn 0", "ffn 0", "ffn 1", "out"]  # the full branch, then the window branch
+
+
 @pytest.mark.parametrize("guidance, negative", [(1.0, NEGATIVE), (5.0, None)])
 def test_without_guidance_there_is_no_unconditional_forward(
     guidance: float, negative: Tensor | None
