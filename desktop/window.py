@@ -244,7 +244,7 @@ class Window(QWidget):
             self._say(f"{STAGE_WORDS.get(progress.stage, progress.stage.capitalize())}{count}")
 
     def _show_take(self, take: FinishedTake) -> None:
-        seconds = sum(take.seconds.values())
+        seconds = take.seconds["all"]
         self.facts.setText(
             f"{take.width} × {take.height} · {take.frames} frames · "
             f"{float(take.frame_rate):.6g} fps · seed {take.seed} · {seconds:.1f} s"

@@ -153,15 +153,41 @@ def _demo(options: argparse.Namespace) -> None:
     if options.json:
         terminal.event("demo", files=[str(path) for path in report.files], seconds=report.seconds)
         return
-    stages = list(dict.fromkeys(stage for run in report.seconds.values() for stage in run))
+    runs = report.seconds.values()
+    stages = dict.fromkeys(stage for run in runs for stage in run if stage != "all")
     rows = [
-        [stage, *(f"{run[stage]:.1f}" if stage in run else "" for run in report.seconds.values())]
-        for stage in stages
+        [stage, *(f"{run[stage]:.1f}" if stage in run else "" for run in runs)]
+        for stage in (*stages, "all")
     ]
-    rows.append(["all", *(f"{sum(run.values()):.1f}" for run in report.seconds.values())])
     terminal.table(["seconds", *report.seconds], rows)
     for path in report.files:
         terminal.result(str(path))
+
+
+def _bench(options: argparse.Namespace) -> None:
+    from freeswim.output import check_place
+
+    out = (options.out or Path("freeswim-bench.json")).expanduser().absolute()
+    check_place(out, options.overwrite)  # before minutes are spent
+    from freeswim.bench import BENCHMARKS, run_bench, save_report, tables
+
+    report = run_bench(
+        BENCHMARKS if options.what == "all" else (options.what,),
+        shape="quick" if options.quick else options.shape,
+        device=options.device,
+        threads=options.threads,
+        rounds=1 if options.quick else options.rounds,
+        on_note=terminal.note,
+    )
+    save_report(report, out, overwrite=options.overwrite)
+    if options.json:
+        terminal.event("bench", report=str(out))
+        return
+    for headings, rows in tables(report):
+        terminal.table(headings, rows)
+    for text in report.notes:
+        terminal.note(f"Note: {text}")
+    terminal.result(str(out))
 
 
 def _make(
@@ -299,7 +325,26 @@ def _parser() -> argparse.ArgumentParser:
     finish = _command(commands, "finish", _finish, "a draft carried on to its full size")
     finish.add_argument("take", type=Path, metavar="TAKE", help="the draft's video")
     _add_output(finish)
+
+    bench = _command(commands, "bench", _bench, "how fast this machine is, as ratios in one run")
+    bench.add_argument("what", choices=("attention", "refine", "write", "all"))
+    bench.add_argument("--shape", choices=("mid", "1.3b-1080p", "1.3b-4k"), default="mid")
+    bench.add_argument("--quick", action="store_true", help="a shape that shows it runs, no more")
+    bench.add_argument("--rounds", type=_at_least_one, default=3, metavar="N", help="default 3")
+    bench.add_argument(
+        "--threads", type=_at_least_one, metavar="N", help="of a CPU; 1: processor time, not wall"
+    )
+    bench.add_argument("--out", type=Path, metavar="FILE", help="default: ./freeswim-bench.json")
+    bench.add_argument("--overwrite", action="store_true", help="replace a file that is there")
+    bench.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1")
     return parser
+
+
+def _at_least_one(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not 1 or more")
+    return number
 
 
 def _command(

@@ -111,18 +111,20 @@ def _compare(
     pictures, seconds = {"upsampled draft": _middle(upsampled, request)}, {}
     for way, (settings, native_grid) in ways.items():
         story = Story(on_progress)
-        video = refine_pass(
+        made = refine_pass(
             components, request, text, upsampled, [], story,
             settings=settings, native_grid=native_grid,
         )  # fmt: skip
-        pictures[way], seconds[way] = _middle(video, request), story.seconds
+        video = decode(components, made, story)
+        pictures[way] = _middle(video, request)
+        seconds[way] = story.seconds | {"all": sum(story.seconds.values())}
     return pictures, seconds
 
 
 def _middle(video: Tensor, request: Request) -> np.ndarray:
     """The middle frame, (height, width, 3) uint16."""
-    size, middle = (request.width, request.height), request.frames // 2
-    return list(canvas.take_frames(video, size=size, num_frames=middle + 1))[middle]
+    frame, size = video[0, :, request.frames // 2], (request.width, request.height)
+    return next(canvas.take_frames([frame], size=size, num_frames=1))
 
 
 def _draw_comparison(pictures: dict[str, np.ndarray]) -> Image.Image:

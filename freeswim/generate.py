@@ -131,18 +131,16 @@ def generate(
         story.checkpoints = _checkpoints(request, components, job_dir)
         text = read_prompt(components, request, story)
 
-        base_latents = None
         if source is None:
-            base_latents = base_pass(components, request, text, images, draft_latents, story)
-            video = decode(components, base_latents, story)
+            latents = base_pass(components, request, text, images, draft_latents, story)
             if request.needs_refine:
+                video = decode(components, latents, story)
                 video = upsample(video, request, story)
+                latents = refine_pass(components, request, text, video, images, story)
         else:
             video = upsample_clip(source, request, story)
             images = first_frame_of(video, request)
-
-        if request.needs_refine:
-            video = refine_pass(components, request, text, video, images, story)
+            latents = refine_pass(components, request, text, video, images, story)
 
     take = Take(
         media=output,
@@ -155,7 +153,8 @@ def generate(
         versions=_versions(),
         latents=sidecar.latents_path(output) if request.draft else None,
     )
-    write_take(take, video, base_latents, story, overwrite=overwrite)
+    with _memory_named(request):
+        write_take(components, take, latents, story, overwrite=overwrite)
     if story.checkpoints is not None:
         story.checkpoints.clear()
     return take
@@ -256,7 +255,7 @@ def base_pass(
 def decode(components: Components, latents: Tensor, story: Story) -> Tensor:
     """Video of clean latents, (1, 3, frames, height, width) in [-1, 1], on the CPU."""
     with story.stage("decode"):
-        return autoencoder.decode(components.vae, latents).cpu()
+        return autoencoder.decode(components.vae, latents)
 
 
 def upsample(video: Tensor, request: Request, story: Story) -> Tensor:
@@ -289,7 +288,7 @@ def refine_pass(
     settings: RefineSettings | None = None,
     native_grid: tuple[int, int] | None = None,
 ) -> Tensor:
-    """The video made again at its own size by the refine pass.
+    """Latents of the video made again at its own size by the refine pass.
 
     Args:
         video: (1, 3, frames, height, width) in [-1, 1], at the computed size.
@@ -303,7 +302,7 @@ def refine_pass(
         latents = resume.latents
     else:
         with story.stage("encode"):
-            clean = autoencoder.encode(components.vae, video.to(components.device))
+            clean = autoencoder.encode(components.vae, video)
         # A stream of its own: the noise is the same whether the base pass has run here or not.
         noise = _noise(components, request, request.computed_size, request.seed + 2**32)
         latents = add_noise(clean, noise, settings)
@@ -323,39 +322,50 @@ def refine_pass(
             on_step=report,
             on_resume_point=story.keeper("refine"),
         )
-    return decode(components, latents, story)
+    return latents
 
 
 def write_take(
-    take: Take, video: Tensor, base_latents: Tensor | None, story: Story, *, overwrite: bool
+    components: Components, take: Take, latents: Tensor, story: Story, *, overwrite: bool
 ) -> None:
-    """Cut, encode and put in place: the video, its sidecar, and a draft's latents."""
+    """Decode, cut, encode and put in place: the video, its sidecar, and a draft's latents.
+
+    Frames go to the video file as they are finished; the whole clip is never in memory.
+    """
     request, output = take.request, take.media
     width, height = request.take_size
     with as_output_error(output), workspace(output) as folder:
-        media, said, latents = folder / output.name, folder / "take.json", None
-        with story.stage("write", request.frames) as report:
+        media, said, kept = folder / output.name, folder / "take.json", None
+        with (
+            story.stage("decode", request.computed_frames) as decoded,
+            story.stage("write", request.frames) as written,
+        ):
+            frames = autoencoder.decode_frames(
+                components.vae, latents, on_frame=decoded, folder=folder
+            )
             encode_video(
                 media,
-                canvas.take_frames(video, size=request.take_size, num_frames=request.frames),
+                canvas.take_frames(frames, size=request.take_size, num_frames=request.frames),
                 width=width,
                 height=height,
                 frame_rate=take.frame_rate,
                 num_frames=request.frames,
                 comment=request.as_json(),
                 final_name=output,
-                on_frame=report,
+                on_frame=written,
             )
-        if take.latents is not None and base_latents is not None:
-            latents = folder / "latents.safetensors"
-            latents.write_bytes(save({"latents": base_latents.cpu().contiguous()}))
-        said.write_text(sidecar.sidecar_text(take, media, latents), "utf-8")
+        if take.latents is not None:
+            kept = folder / "latents.safetensors"
+            kept.write_bytes(save({"latents": latents.cpu().contiguous()}))
+        # By the clock: frames are decoded and written at the same time.
+        story.seconds["all"] = round(time.monotonic() - story.started, 3)
+        said.write_text(sidecar.sidecar_text(take, media, kept), "utf-8")
 
         publish(media, output, overwrite)
         # The name is ours now: what lies beside it belongs to this take.
         publish(said, sidecar.sidecar_path(output), overwrite=True)
-        if take.latents is not None and latents is not None:
-            publish(latents, take.latents, overwrite=True)
+        if take.latents is not None and kept is not None:
+            publish(kept, take.latents, overwrite=True)
         else:  # those of a draft that this take replaces
             sidecar.latents_path(output).unlink(missing_ok=True)
 

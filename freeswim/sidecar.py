@@ -27,7 +27,7 @@ class Take:
     attention_backend: str | None  # of the window attention; None: there was no refine pass
     device: str
     dtype: str  # of the transformer
-    seconds: dict[str, float]  # per stage
+    seconds: dict[str, float]  # per stage; `all` by the clock, for stages can overlap
     versions: dict[str, str]
     latents: Path | None = None  # of a draft: what finishing it starts from
 

@@ -69,10 +69,9 @@ def finished(take: Take, *, as_json: bool) -> None:
     for text in request.notes:
         note(f"Note: {text}")
     result(str(take.media))
-    seconds = sum(take.seconds.values())
     result(
         f"  {width}x{height}, {request.frames} frames at {take.frame_rate} fps, "
-        f"seed {request.seed}, {seconds:.1f} s"
+        f"seed {request.seed}, {take.seconds['all']:.1f} s"
     )
 
 
@@ -100,21 +99,23 @@ def _json_progress(progress: Progress) -> None:
 
 def _plain_progress() -> OnProgress:
     """One line when a stage is done, and every few seconds of a long one."""
-    began = last_line = 0.0
+    began: dict[str, float] = {}  # of the stages under way; two can be, as frames are handed on
+    last_line = 0.0
 
     def report(progress: Progress) -> None:
-        nonlocal began, last_line
-        if progress.step == 0:
-            began = last_line = progress.seconds
-            return
+        nonlocal last_line
+        if progress.step == 0 and progress.stage not in began:
+            began[progress.stage] = last_line = progress.seconds
         is_done = progress.step == progress.num_steps
-        if last_line == float("inf") or not (
-            is_done or progress.seconds - last_line >= SECONDS_BETWEEN_LINES
-        ):
+        is_due = progress.seconds - last_line >= SECONDS_BETWEEN_LINES
+        if progress.stage not in began or not (is_done or is_due):
             return
         count = f" {progress.step}/{progress.num_steps}" if progress.num_steps > 1 else ""
-        note(f"{progress.stage}{count} ({progress.seconds - began:.1f} s)")
-        last_line = float("inf") if is_done else progress.seconds  # a stage ends once
+        spent = progress.seconds - began[progress.stage]
+        note(f"{progress.stage}{count} ({spent:.1f} s)")
+        last_line = progress.seconds
+        if is_done:
+            del began[progress.stage]  # a stage ends once
 
     return report
 
@@ -122,7 +123,7 @@ def _plain_progress() -> OnProgress:
 @contextmanager
 def _bars() -> Iterator[OnProgress]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bars
 
     columns = (
@@ -132,15 +133,16 @@ def _bars() -> Iterator[OnProgress]:
         TimeElapsedColumn(),
     )
     with Bars(*columns, console=Console(stderr=True)) as bars:
-        task = None
+        under_way: dict[str, TaskID] = {}  # two can be, as frames are handed on
 
         def report(progress: Progress) -> None:
-            nonlocal task
-            if progress.step == 0 or task is None:
-                if task is not None:
-                    bars.stop_task(task)
-                task = bars.add_task(progress.stage, total=progress.num_steps)
+            if progress.stage not in under_way and progress.step == 0:
+                under_way[progress.stage] = bars.add_task(progress.stage, total=progress.num_steps)
+            if (task := under_way.get(progress.stage)) is None:
+                return
             bars.update(task, completed=progress.step)
+            if progress.step == progress.num_steps:
+                bars.stop_task(under_way.pop(progress.stage))
 
         yield report
 

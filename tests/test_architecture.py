@@ -42,7 +42,7 @@ TORCH_FREE = [
 # From the top of the house to its ground; imports point down, never up.
 FLOORS = [
     ["cli"],
-    ["demo"],
+    ["demo", "bench"],
     ["generate", "terminal"],
     ["checkpoint", "sidecar", "presets", "models.conditioning", "timeline.export"],
     ["request", "models.loading"],

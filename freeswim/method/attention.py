@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterator
-from functools import cache, lru_cache
-from typing import Any, Literal, cast
+from functools import cache, lru_cache, partial
+from itertools import pairwise
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -28,7 +29,9 @@ from freeswim.method.window import InwardWindow
 
 ExactBackend = Literal["natten", "flex", "tiled"]
 
-TILE = 8  # queries along an edge of a tile: fewer keys than 16, fewer calls than 4 (measured, CPU)
+TILE = 8  # rows of queries in a tile, at most
+# Columns, at most: fewer keys than with 8 and still enough queries of all frames (measured, CPU).
+TILE_COLUMNS = 4
 MASK_ENTRIES = 1 << 23  # of one tile's mask: 16 MiB in bfloat16
 FLEX_BLOCK = 128  # tokens along an edge of a FlexAttention mask block
 FLEX_TILE = (8, 16)  # rows and columns of the spatial tiles that make up these blocks
@@ -126,53 +129,76 @@ def _natten(
 
 def _tiled(query: Tensor, key: Tensor, value: Tensor, window: InwardWindow, scale: float) -> Tensor:
     grid = (window.frames, window.rows, window.columns)
-    query, key, value = (tokens.unflatten(1, grid) for tokens in (query, key, value))
-    out = torch.empty_like(query)
-    masks: dict[tuple[Any, ...], Tensor] = {}  # interior tiles share one
-    for rows, key_rows, row_sees in _axis_tiles(window.rows, window.row_start, window.num_rows):
-        for columns, key_columns, column_sees in _axis_tiles(
-            window.columns, window.column_start, window.num_columns
+    query = query.transpose(1, 2).unflatten(2, grid)  # (B, heads, T, h, w, head dim)
+    # Columns before frames and rows: the keys of neighbouring tiles are then ranges of one strip.
+    key, value = (
+        tokens.transpose(1, 2).unflatten(2, grid).permute(0, 1, 4, 2, 3, 5)
+        for tokens in (key, value)
+    )  # (B, heads, w, T, h, head dim)
+    out = torch.empty_like(query, memory_format=torch.contiguous_format)
+    mask_of = cache(partial(_tile_mask, like=query))  # interior tiles share one
+    for rows in _axis_tiles(window.rows, window.row_start, window.num_rows, TILE):
+        strip = [tokens[..., rows.keys, :].flatten(3, 4) for tokens in (key, value)]
+        for columns in _axis_tiles(
+            window.columns, window.column_start, window.num_columns, TILE_COLUMNS
         ):
-            tile_keys = key[:, :, key_rows, key_columns].flatten(1, 3).transpose(1, 2)
-            tile_values = value[:, :, key_rows, key_columns].flatten(1, 3).transpose(1, 2)
-            num_queries = len(row_sees) * len(column_sees)
+            tile_keys, tile_values = (tokens[:, :, columns.keys].flatten(2, 3) for tokens in strip)
+            num_queries = len(rows.sees) * len(columns.sees)
             for frames in _frame_chunks(window.frames, num_queries * tile_keys.shape[2]):
-                tile = query[:, frames, rows, columns]
-                num_frames = tile.shape[1]
-                pattern = (row_sees, column_sees, num_frames, tile_keys.shape[2])
-                if pattern not in masks:
-                    masks[pattern] = _tile_mask(
-                        row_sees, column_sees, num_frames, window.frames
-                    ).to(query.device)
+                tile = query[:, :, frames, rows.queries, columns.queries]
                 attended = scaled_dot_product_attention(
-                    tile.flatten(1, 3).transpose(1, 2),
+                    tile.flatten(2, 4),
                     tile_keys,
                     tile_values,
-                    attn_mask=masks[pattern],
+                    attn_mask=mask_of(rows.sees, columns.sees, tile.shape[2]),
                     scale=scale,
                 )
-                out[:, frames, rows, columns] = attended.transpose(1, 2).unflatten(
-                    1, tile.shape[1:4]
-                )
-    return out.flatten(1, 3)
+                out[:, :, frames, rows.queries, columns.queries] = attended.view(tile.shape)
+    return out.flatten(2, 4).transpose(1, 2)
 
 
 # What each query of a tile sees along one axis, as (first, end) among the tile's keys.
 _Sees = tuple[tuple[int, int], ...]
 
 
+class _AxisTile(NamedTuple):
+    """One axis of a tile."""
+
+    queries: slice
+    keys: slice
+    sees: _Sees
+
+
 def _axis_tiles(
-    num_tokens: int, start_of: Callable[[int], int], length: int
-) -> Iterator[tuple[slice, slice, _Sees]]:
-    """Queries, keys and what each query sees of these keys, tile by tile along one axis."""
-    for first in range(0, num_tokens, TILE):
-        end = min(first + TILE, num_tokens)
-        key_first, key_end = start_of(first), start_of(end - 1) + length
-        sees = tuple(
-            (start_of(query) - key_first, start_of(query) - key_first + length)
-            for query in range(first, end)
-        )
-        yield slice(first, end), slice(key_first, key_end), sees
+    num_tokens: int, start_of: Callable[[int], int], length: int, most: int
+) -> Iterator[_AxisTile]:
+    """Tiles along one axis, cut where the window begins and ends to move.
+
+    The queries next to a border share one window: tiles of their own see no key too many.
+
+    Args:
+        num_tokens: along this axis.
+        start_of: first key that a query sees.
+        length: keys that a query sees.
+        most: queries of a tile.
+    """
+    starts = [start_of(query) for query in range(num_tokens)]
+    first_inside = starts.count(starts[0])
+    last_inside = max(first_inside, num_tokens - starts.count(starts[-1]))
+    for part in ((0, first_inside), (first_inside, last_inside), (last_inside, num_tokens)):
+        for first, end in _even_cuts(*part, most):
+            key_first = starts[first]
+            sees = tuple(
+                (start - key_first, start - key_first + length) for start in starts[first:end]
+            )
+            yield _AxisTile(slice(first, end), slice(key_first, key_first + sees[-1][1]), sees)
+
+
+def _even_cuts(first: int, end: int, most: int) -> Iterator[tuple[int, int]]:
+    """The range in pieces of nearly the same length, each at most `most`."""
+    num_pieces = -(-(end - first) // most)
+    cuts = [first + (end - first) * piece // num_pieces for piece in range(num_pieces)]
+    return pairwise([*cuts, end])
 
 
 def _frame_chunks(num_frames: int, entries_per_frame: int) -> Iterator[slice]:
@@ -182,11 +208,26 @@ def _frame_chunks(num_frames: int, entries_per_frame: int) -> Iterator[slice]:
         yield slice(first, min(first + chunk, num_frames))
 
 
-def _tile_mask(row_sees: _Sees, column_sees: _Sees, query_frames: int, key_frames: int) -> Tensor:
-    """Which keys each query sees, (query frames · rows · columns, keys of the tile), bool."""
+def _tile_mask(
+    row_sees: _Sees, column_sees: _Sees, query_frames: int, *, like: Tensor
+) -> Tensor | None:
+    """What is added to the scores of a tile, (query frames · rows · columns, keys of the tile).
+
+    None where every query sees every key. Attention makes such numbers of booleans anyway; here
+    they are made once for all tiles that share them.
+
+    Args:
+        like: (B, heads, T, h, w, head dim); its dtype and device are the mask's.
+    """
     rows, columns = _axis_mask(row_sees), _axis_mask(column_sees)
-    spatial = rows[:, None, :, None] & columns[None, :, None, :]  # (rows, columns, rows', columns')
-    return spatial.flatten(2).flatten(0, 1).repeat(query_frames, key_frames)
+    if rows.all() and columns.all():
+        return None
+    frames = like.shape[2]
+    # (rows, columns, columns', rows'), the keys in the order of their strip
+    spatial = rows[:, None, None, :] & columns[None, :, :, None]
+    hidden = torch.where(spatial, 0.0, float("-inf")).to(like)
+    keys = hidden[..., None, :].expand(-1, -1, -1, frames, -1).flatten(2).flatten(0, 1)
+    return keys.repeat(query_frames, 1)
 
 
 def _axis_mask(sees: _Sees) -> Tensor:

@@ -7,6 +7,7 @@ middle of that canvas and at its beginning; the rest is cut off again.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
 import numpy as np
 import torch
@@ -60,20 +61,22 @@ def fill(
     return video
 
 
-def take_frames(video: Tensor, *, size: tuple[int, int], num_frames: int) -> Iterator[np.ndarray]:
+def take_frames(
+    frames: Iterable[Tensor], *, size: tuple[int, int], num_frames: int
+) -> Iterator[np.ndarray]:
     """What is asked for, cut out of a canvas: `num_frames` frames of `size`.
 
     Args:
-        video: (1, 3, frames, height, width) in [-1, 1], on the CPU.
+        frames: (3, height, width) in [-1, 1] each, on the CPU.
 
     Yields:
         (height, width, 3) uint16, full range.
     """
     width, height = size
-    left, top = _offsets((video.shape[4], video.shape[3]), size)
-    for index in range(num_frames):
-        frame = video[0, :, index, top : top + height, left : left + width]
-        pixels = frame.permute(1, 2, 0).numpy() * 32767.5 + 32768  # rounds when cut to integers
+    for frame in islice(frames, num_frames):
+        left, top = _offsets((frame.shape[2], frame.shape[1]), size)
+        cut = frame[:, top : top + height, left : left + width]
+        pixels = cut.permute(1, 2, 0).numpy() * 32767.5 + 32768  # rounds when cut to integers
         yield pixels.clip(0, 65535).astype(np.uint16)
 
 

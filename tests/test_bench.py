@@ -1,0 +1,107 @@
+"""`freeswim bench` runs and says what it measured; how fast it was is no test's business."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from freeswim import bench
+from freeswim.cli import main
+from freeswim.errors import FreeswimError
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def run(*arguments: str) -> dict:
+    assert main(["bench", *arguments, "--quick", "--device", "cpu"]) == 0
+    return json.loads(Path("freeswim-bench.json").read_text("utf-8"))
+
+
+def test_all_prints_tables_and_writes_the_machine_versions_and_commit(capsys):
+    report = run("all")
+    assert set(report) == {
+        "machine", "versions", "commit", "shape", "clock", "results", "notes",
+    }  # fmt: skip
+    assert {"cpu", "cores", "threads", "gpu", "load_at_start", "load_at_end"} <= set(
+        report["machine"]
+    )
+    assert {"freeswim", "python", "torch", "diffusers"} <= set(report["versions"])
+    assert report["commit"] is None or len(report["commit"].removesuffix("-dirty")) == 40
+    assert [result["benchmark"] for result in report["results"]] == (
+        ["attention"] * 2 + ["refine"] * 6 + ["write"]
+    )
+    for result in report["results"]:
+        assert result["seconds"] > 0 and len(result["rounds"]) == 1
+    shown = capsys.readouterr()
+    for word in ("tiled", "official", "h264", "frames/s", "freeswim-bench.json"):
+        assert word in shown.out
+    assert "round 1 of 1" in shown.err
+
+
+def test_refine_is_measured_against_full_attention_and_the_official_cost_and_agrees():
+    results = {result["way"]: result for result in run("refine")["results"]}
+    for interval in (2, 5):
+        ours = results[f"freeswim, interval {interval}"]
+        assert set(ours["ratios"]) == {"faster than full attention", "faster than official cost"}
+        assert ours["relative_error"] < 1e-5
+        assert set(results[f"official cost, interval {interval}"]["ratios"]) == {
+            "faster than full attention"
+        }
+
+
+def test_window_attention_is_compared_with_full_attention_and_with_the_ideal():
+    full, tiled = run("attention")["results"]
+    assert full["ratios"] == {"faster than full": 1, "× ideal": 1}
+    share = 5 * 7 / (10 * 12)  # of the keys, in windows of 5 by 7 on 10 by 12 tokens
+    assert tiled["ratios"]["× ideal"] == pytest.approx(
+        tiled["seconds"] / full["seconds"] / share, rel=1e-6
+    )
+
+
+def test_outside_a_checkout_the_official_cost_is_left_out_with_a_note(monkeypatch, capsys):
+    monkeypatch.setattr(bench, "OFFICIAL_COST", Path("nowhere.py"))
+    report = run("refine")
+    assert report["notes"] == ["Not a checkout: the official cost is left out."]
+    assert not [result for result in report["results"] if "official" in result["way"]]
+    assert report["notes"][0] in capsys.readouterr().err
+
+
+def test_a_baseline_that_computes_something_else_is_no_baseline():
+    outputs = {name: torch.ones(3) for name in bench._passes(bench.SHAPES["quick"])}
+    outputs["official cost, interval 5"] = torch.full((3,), 1.01)
+    with pytest.raises(FreeswimError, match="At interval 5"):
+        bench._agreement(outputs, torch.float32)
+
+
+def test_report_replaces_nothing_unless_told(capsys):
+    Path("freeswim-bench.json").write_text("mine")
+    assert main(["bench", "attention", "--quick"]) != 0
+    assert "already there" in capsys.readouterr().err
+    assert Path("freeswim-bench.json").read_text() == "mine"
+    assert run("attention", "--overwrite")["shape"] == "quick"
+
+
+def test_one_thread_is_measured_in_processor_time_and_others_come_back(capsys):
+    threads = torch.get_num_threads()
+    report = run("attention", "--threads", "1")
+    assert (report["machine"]["threads"], report["clock"]) == (1, "processor")
+    assert torch.get_num_threads() == threads
+
+
+def test_ways_take_turns_so_that_drift_meets_all():
+    order: list[str] = []
+    stopwatch = bench._Stopwatch(torch.device("cpu"), 2, lambda text: None, "wall")
+    stopwatch.alternate("", {name: lambda name=name: order.append(name) for name in "ab"})
+    assert order == list("abab")
+
+
+def test_for_programs_there_is_one_event(capsys):
+    run("write", "--json")
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["event"] == "bench"
