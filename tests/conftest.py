@@ -6,6 +6,7 @@ import os
 import signal
 
 import pytest
+from hypothesis import settings
 
 # As the command line sets them: no bars of the libraries, and nothing is fetched.
 os.environ.update(
@@ -19,6 +20,10 @@ os.environ.update(
 # A shell ignores Ctrl-C on behalf of what it runs in the background, and children inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A busy machine is no failure: no test is timed.
+settings.register_profile("freeswim", deadline=None)
+settings.load_profile("freeswim")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -70,7 +70,7 @@ windows = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(window=windows)
 @example(InwardWindow(1, 9, 17, native_rows=4, native_columns=6))  # one frame, even native grid
 @example(InwardWindow(2, 8, 20, native_rows=9, native_columns=5))  # full rows, windowed columns
@@ -96,7 +96,7 @@ def test_flex_attention_equals_the_brute_force_loop(window: InwardWindow):
     assert_exact(window, "flex")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(window=windows)
 def test_flex_block_mask_covers_exactly_the_window(window: InwardWindow):
     if window.is_full:
