@@ -114,7 +114,7 @@ def generate(
         The take as it lies on the disk.
 
     Raises:
-        FreeswimError: of any kind; nothing new is left behind then.
+        FreeswimError: of any kind; nothing new is left behind then but checkpoints in `job_dir`.
     """
     output = output.expanduser().absolute()
     for path in (sidecar.sidecar_path(output), sidecar.latents_path(output)):
