@@ -21,7 +21,7 @@ PATIENCE_MS = 10_000  # for a step to end after a cancel, before the process is 
 
 # Stages in their order, each with its share of the time; a draft has none from `upsample` to the second `decode`.
 STAGES = (
-    *(("load", 4), ("encode prompt", 1), ("base", 27), ("decode", 3)),
+    *(("encode prompt", 2), ("load", 3), ("base", 27), ("decode", 3)),
     *(("upsample", 1), ("encode", 2), ("refine", 50), ("decode", 10)),
     ("write", 2),
 )

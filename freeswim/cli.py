@@ -7,6 +7,7 @@ help, bad usage and bad requests answer at once.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import random
 import re
@@ -73,6 +74,10 @@ def _quiet_libraries() -> None:
         ("OMP_WAIT_POLICY", "PASSIVE"),
     ):
         os.environ.setdefault(name, value)
+    # diffusers imports torchao wherever it is installed; it says which of its kernels are not for
+    # this machine, and torch that torchao calls it in an old way.
+    for name in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 # ------------------------------------------------------------------------------------- commands
@@ -235,6 +240,8 @@ def _preset_fields(options: argparse.Namespace) -> dict[str, Any]:
         base["guidance_scale"] = refine["guidance_scale"] = options.guidance
     if options.interval is not None:
         refine["refresh_interval"] = options.interval
+    if options.weights:
+        fields["weights"] = options.weights
     if options.mode == "nocache":
         refine |= {"refresh_interval": 1, "override_unconditional": True}
     return fields | {"base": base, "refine": refine}
@@ -385,6 +392,11 @@ def _add_making(command: argparse.ArgumentParser) -> None:
         "--mode", choices=("cache", "nocache"), help="nocache: refresh at every step, both forwards"
     )
     command.add_argument("--attention", choices=("auto", "natten", "flex", "tiled"))
+    command.add_argument(
+        "--weights",
+        choices=("plain", "int8", "fp8", "fp8-cast"),
+        help="smaller than plain needs less memory and changes the picture a little",
+    )
 
 
 if __name__ == "__main__":

@@ -96,8 +96,9 @@ def _compare(
 ) -> tuple[dict[str, np.ndarray], dict[str, dict[str, float]]]:
     """The middle frame of what the take is compared with, and the seconds each took."""
     story = Story(on_progress)
-    components = load_checkpoint(request, choose_device(), story)
-    text = read_prompt(components, request, story)
+    device = choose_device()
+    text = read_prompt(request, device, story)
+    components = load_checkpoint(request, device, story)
     draft = decode(components, base_pass(components, request, text, [], latents, story), story)
     upsampled = upsample(draft, request, story)
     alone = replace(request.refine, guidance="none")

@@ -43,7 +43,7 @@ from freeswim.video.writer import check_output, encode_video
 class Progress:
     """How far a take is. `step` counts finished steps of the stage."""
 
-    stage: str  # load, encode prompt, base, upsample, encode, refine, decode, write
+    stage: str  # encode prompt, load, base, upsample, encode, refine, decode, write
     step: int
     num_steps: int
     seconds: float  # since the work began
@@ -127,9 +127,9 @@ def generate(
     story = Story(on_progress)
 
     with _memory_named(request):
+        text = read_prompt(request, torch_device, story)
         components = load_checkpoint(request, torch_device, story)
         story.checkpoints = _checkpoints(request, components, job_dir)
-        text = read_prompt(components, request, story)
 
         if source is None:
             latents = base_pass(components, request, text, images, draft_latents, story)
@@ -210,16 +210,16 @@ def first_frame_of(video: Tensor, request: Request) -> list[np.ndarray]:
 # -------------------------------------------------------------------------------------- stages
 
 
-def load_checkpoint(request: Request, device: torch.device, story: Story) -> Components:
-    """The checkpoint of the request on the device."""
-    with story.stage("load"):
-        return load(request.model, device)
-
-
-def read_prompt(components: Components, request: Request, story: Story) -> Text:
-    """Prompt and negative prompt through the text encoder."""
+def read_prompt(request: Request, device: torch.device, story: Story) -> Text:
+    """Prompt and negative prompt through the text encoder, or from where they are kept."""
     with story.stage("encode prompt"):
-        return encode_prompt(components, request.prompt, request.negative_prompt)
+        return encode_prompt(request.model, request.prompt, request.negative_prompt, device)
+
+
+def load_checkpoint(request: Request, device: torch.device, story: Story) -> Components:
+    """The checkpoint of the request on the device, without its text encoder."""
+    with story.stage("load"):
+        return load(request.model, device, precision=request.weights)
 
 
 def base_pass(

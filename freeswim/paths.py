@@ -22,6 +22,11 @@ def models() -> Path:
     return home() / "models"
 
 
+def text_embeds() -> Path:
+    """Folder of the encoded prompts that are kept."""
+    return home() / "text-embeds"
+
+
 def presets() -> Path:
     """Folder of the presets that come with FreeSwim."""
     package = Path(__file__).parent

@@ -24,6 +24,7 @@ _KEYS: dict[str, type | None] = {
     "height": None,
     "frames": None,
     "draft": None,
+    "weights": None,
     "base": BaseSettings,
     "refine": RefineSettings,
 }

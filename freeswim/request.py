@@ -18,6 +18,7 @@ from freeswim.errors import MediaError, RequestError
 from freeswim.method.settings import BaseSettings, RefineSettings
 from freeswim.method.window import InwardWindow
 from freeswim.models.catalog import Checkpoint, find_checkpoint
+from freeswim.models.memory import Precision
 
 MAX_PROMPT = 10_000  # characters; the longest text encoder reads 512 tokens
 MAX_SEED = 2**32 - 1
@@ -70,6 +71,7 @@ class Request(BaseModel):
     frames: int  # of the finished take
     seed: int = Field(default=0, ge=0, le=MAX_SEED)
     draft: bool = False  # stop after the base pass, at native size
+    weights: Precision = "plain"  # how the transformers' weights are stored; all but plain is near
     base: BaseSettings = BaseSettings()
     refine: RefineSettings = RefineSettings()
 

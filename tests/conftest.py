@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 
 import pytest
 from hypothesis import settings
@@ -16,6 +17,10 @@ os.environ.update(
     HF_HUB_OFFLINE="1",
     OMP_WAIT_POLICY="PASSIVE",
 )
+
+# What FreeSwim keeps on a machine: a person's own stays out of it.
+_home = tempfile.TemporaryDirectory(prefix="freeswim-home-")
+os.environ["FREESWIM_HOME"] = _home.name
 
 # A shell ignores Ctrl-C on behalf of what it runs in the background, and children inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -173,7 +173,7 @@ def test_progress_tells_every_step_of_every_stage_in_order(tmp_path: Path):
     generate(koi_request(), tmp_path / "take.mp4", on_progress=seen.append)
     order = list(dict.fromkeys(progress.stage for progress in seen))
     assert order == [
-        *("load", "encode prompt", "base", "decode", "upsample", "encode", "refine", "write"),
+        *("encode prompt", "load", "base", "decode", "upsample", "encode", "refine", "write"),
     ]
     for stage, num_steps in (("base", 3), ("refine", 2), ("write", 5)):
         steps = [progress.step for progress in seen if progress.stage == stage]

@@ -11,7 +11,9 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from freeswim.method.denoise import ImageCondition
-from freeswim.models.loading import Components
+from freeswim.models import text_cache
+from freeswim.models.catalog import Checkpoint
+from freeswim.models.loading import Components, compute_dtype, load_text_encoder
 from freeswim.video import autoencoder
 
 
@@ -23,17 +25,28 @@ class Text:
     negative: Tensor
 
 
-def encode_prompt(components: Components, prompt: str, negative_prompt: str) -> Text:
-    """Prompt and negative prompt through the checkpoint's text encoder."""
-    embeds, negative_embeds = components.pipeline.encode_prompt(
-        prompt,
-        negative_prompt,
-        do_classifier_free_guidance=True,
-        max_sequence_length=components.checkpoint.max_text_tokens,
-        device=components.device,
-    )
-    assert negative_embeds is not None  # guidance was asked for
-    return Text(embeds, negative_embeds)
+def encode_prompt(
+    checkpoint: Checkpoint, prompt: str, negative_prompt: str, device: torch.device
+) -> Text:
+    """Prompt and negative prompt through the checkpoint's text encoder, on `device`.
+
+    The encoder is loaded only for a text that is not on the disk yet, works on the CPU, and is
+    gone from memory afterwards.
+    """
+    dtype = compute_dtype(device)
+    kept = {text: text_cache.read(checkpoint, text, dtype) for text in (prompt, negative_prompt)}
+    known = {text: embeds for text, embeds in kept.items() if embeds is not None}
+    if len(known) < len(kept):
+        pipeline = load_text_encoder(checkpoint, dtype)
+        for text in kept.keys() - known.keys():
+            known[text], _ = pipeline.encode_prompt(
+                text,
+                do_classifier_free_guidance=False,
+                max_sequence_length=checkpoint.max_text_tokens,
+                device=torch.device("cpu"),
+            )
+            text_cache.write(checkpoint, text, known[text])
+    return Text(known[prompt].to(device), known[negative_prompt].to(device))
 
 
 def image_condition(
@@ -77,5 +90,6 @@ def image_condition(
         return ImageCondition(first_frame=condition[0])
     image_embeds = None
     if components.transformer.config["image_dim"] is not None:
-        image_embeds = pipeline.encode_image(pictures[0], components.device)
+        image_embeds = pipeline.encode_image(pictures[0], pipeline.image_encoder.device)
+        image_embeds = image_embeds.to(components.device)
     return ImageCondition(channels=condition[0], image_embeds=image_embeds)

@@ -2,6 +2,9 @@
 
 The only place that loads weights. The class of each component comes from the table below, never
 from a file; weights are safetensors; nothing is fetched.
+
+The text encoder is larger than most transformers and speaks once: it is loaded apart, on the CPU,
+and its caller lets it go before the rest comes.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import cpu_offload_with_hook
 from diffusers import (
     AutoencoderKLWan,
     UniPCMultistepScheduler,
@@ -26,6 +30,7 @@ from transformers import (
     CLIPImageProcessorPil,
     CLIPVisionModel,
     PreTrainedTokenizerFast,
+    UMT5Config,
     UMT5EncoderModel,
 )
 
@@ -33,6 +38,7 @@ from freeswim import paths
 from freeswim.errors import CheckpointCorrupt, CheckpointMissing, RequestError
 from freeswim.method.denoise import LowNoiseExpert
 from freeswim.models.catalog import Checkpoint
+from freeswim.models.memory import MemoryPolicy, Precision
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 LARGEST_JSON = 8 * 2**20  # bytes of an index or a configuration
@@ -49,10 +55,10 @@ ALWAYS_FLOAT32 = ("vae", "image_encoder")
 
 @dataclass(frozen=True)
 class Components:
-    """A checkpoint on a device.
+    """A checkpoint on a device, without its text encoder.
 
-    `pipeline` is diffusers' image-to-video pipeline, whose steps (encode a prompt, encode an
-    image, prepare a condition) serve text-to-video checkpoints as well; its loop is not used.
+    `pipeline` is diffusers' image-to-video pipeline, whose steps (encode an image, prepare a
+    condition) serve text-to-video checkpoints as well; its loop is not used.
     """
 
     checkpoint: Checkpoint
@@ -109,42 +115,83 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
-def load(checkpoint: Checkpoint, device: torch.device) -> Components:
+def compute_dtype(device: torch.device) -> torch.dtype:
+    """What transformers and text encoders compute in for a take that is made on `device`."""
+    return torch.bfloat16 if device.type == "cuda" else torch.float32
+
+
+def load(
+    checkpoint: Checkpoint,
+    device: torch.device,
+    *,
+    precision: Precision = "plain",
+    policy: MemoryPolicy = MemoryPolicy(),  # noqa: B008 (frozen)
+) -> Components:
     """The components of `checkpoint` on `device`.
 
-    Transformers and text encoder compute in bfloat16 on a GPU and float32 on a CPU; autoencoder
-    and image encoder always in float32, as in diffusers' own examples.
+    Transformers compute in `compute_dtype`; the autoencoder and the image encoder, which stays on
+    the CPU for its one picture, always in float32, as in diffusers' own examples.
+
+    Args:
+        precision: how the transformers' weights are stored.
+        policy: where they live.
 
     Raises:
+        RequestError: `precision` needs a package that is not installed.
         CheckpointMissing: weights, or a part of them, are not on this machine.
         CheckpointCorrupt: a file is damaged, not safetensors, or of another checkpoint.
     """
     folder = checkpoint_folder(checkpoint)
     index, models = _check_folder(checkpoint, folder)
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    parts: dict[str, Any] = {}
+    parts: dict[str, Any] = {"tokenizer": None, "text_encoder": None}
     for name in models:
-        with _named(checkpoint, name):
-            parts[name] = _load_model(
-                CLASSES[name], folder / name, torch.float32 if name in ALWAYS_FLOAT32 else dtype
-            )
-    processors: list[tuple[str, Any]] = [
-        ("tokenizer", PreTrainedTokenizerFast),
-        ("scheduler", UniPCMultistepScheduler),
-    ]
+        dtype = torch.float32 if name in ALWAYS_FLOAT32 else compute_dtype(device)
+        parts[name] = _load_part(checkpoint, name, dtype)
+    with _named(checkpoint, "scheduler"):
+        parts["scheduler"] = UniPCMultistepScheduler.from_pretrained(
+            folder / "scheduler", local_files_only=True
+        )
     if "image_encoder" in models:
-        processors.append(("image_processor", CLIPImageProcessorPil))
-    for name, kind in processors:
-        with _named(checkpoint, name):
-            parts[name] = kind.from_pretrained(folder / name, local_files_only=True)
+        with _named(checkpoint, "image_processor"):
+            parts["image_processor"] = CLIPImageProcessorPil.from_pretrained(
+                folder / "image_processor", local_files_only=True
+            )
+    with _named(checkpoint, "text_encoder"):
+        text_width = UMT5Config.from_pretrained(folder / "text_encoder").d_model
     with _named(checkpoint, "model_index.json"):
         pipeline = WanImageToVideoPipeline(
             **parts,
             boundary_ratio=index.get("boundary_ratio"),
             expand_timesteps=bool(index.get("expand_timesteps")),
         )
-        _check_fit(checkpoint, pipeline)
-    return Components(checkpoint, pipeline.to(device), device)
+        _check_fit(checkpoint, pipeline, text_width)
+    experts = [pipeline.transformer, pipeline.transformer_2][: checkpoint.num_experts]
+    for expert in experts:
+        _store(expert, precision, compute_dtype(device))
+    pipeline.vae.to(device)
+    _place_experts(experts, device, policy)
+    return Components(checkpoint, pipeline, device)
+
+
+def load_text_encoder(checkpoint: Checkpoint, dtype: torch.dtype) -> WanImageToVideoPipeline:
+    """Tokenizer and text encoder on the CPU, in a pipeline that has nothing else.
+
+    Raises:
+        CheckpointMissing, CheckpointCorrupt: as `load`, of any part: what cannot be loaded later
+            is better known now.
+    """
+    folder = checkpoint_folder(checkpoint)
+    _check_folder(checkpoint, folder)
+    text_encoder = _load_part(checkpoint, "text_encoder", dtype)
+    with _named(checkpoint, "tokenizer"):
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(
+            folder / "tokenizer", local_files_only=True
+        )
+        _check_facts(
+            [("tokenizer pad_token_id", tokenizer.pad_token_id, text_encoder.config.pad_token_id)]
+        )
+    nothing: Any = None
+    return WanImageToVideoPipeline(tokenizer, text_encoder, vae=nothing, scheduler=nothing)
 
 
 # ---------------------------------------------------------------------------- the parts, loaded
@@ -165,6 +212,51 @@ def _named(checkpoint: Checkpoint, part: str) -> Iterator[None]:
             f"{checkpoint.title}: {part} cannot be loaded ({_first_sentence(error)}).",
             hint=_refetch(checkpoint),
         ) from error
+
+
+def _store(expert: WanTransformer3DModel, precision: Precision, dtype: torch.dtype) -> None:
+    """Keep the weights of the blocks, nearly all there are, in `precision`."""
+    if precision == "fp8-cast":
+        expert.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=dtype)
+    elif precision != "plain":
+        try:
+            from torchao.quantization import Float8WeightOnlyConfig, Int8WeightOnlyConfig, quantize_
+        except ImportError as error:
+            raise RequestError(
+                f"Weights in {precision} need the package torchao, which is not installed.",
+                hint="Install it with: pip install 'freeswim[quantised]'; or use fp8-cast.",
+            ) from error
+        kind = {"int8": Int8WeightOnlyConfig, "fp8": Float8WeightOnlyConfig}[precision]
+        quantize_(expert.blocks, kind())
+
+
+def _place_experts(
+    experts: list[WanTransformer3DModel], device: torch.device, policy: MemoryPolicy
+) -> None:
+    """Put the transformers where `policy` wants them."""
+    if policy.weights == "whole":
+        for expert in experts:
+            expert.to(device)  # pyright: ignore[reportArgumentType] (diffusers decorates it)
+    elif policy.weights == "swapped":
+        hooks = [cpu_offload_with_hook(expert, device)[1] for expert in experts]
+        for hook, other in zip(hooks, reversed(hooks), strict=True):
+            hook.hook.prev_module_hook = other  # whichever runs sends the other away
+    else:
+        has_streams = device.type == "cuda"
+        for expert in experts:
+            expert.enable_group_offload(
+                onload_device=device,
+                offload_type="block_level",
+                num_blocks_per_group=1,
+                use_stream=has_streams,
+                record_stream=has_streams,
+            )
+
+
+def _load_part(checkpoint: Checkpoint, name: str, dtype: torch.dtype) -> Any:
+    """A model of the checkpoint, on the CPU."""
+    with _named(checkpoint, name):
+        return _load_model(CLASSES[name], checkpoint_folder(checkpoint) / name, dtype)
 
 
 def _load_model(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
@@ -188,11 +280,12 @@ def _load_model(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     return model.eval()
 
 
-def _check_fit(checkpoint: Checkpoint, pipeline: WanImageToVideoPipeline) -> None:
+def _check_fit(checkpoint: Checkpoint, pipeline: WanImageToVideoPipeline, text_width: int) -> None:
     """Check that the parts are this checkpoint's: a folder can hold another one, or a mixture."""
     facts = _facts_of_passes(checkpoint, pipeline)
     for name in ("transformer", "transformer_2")[: checkpoint.num_experts]:
         facts += _facts_of_expert(checkpoint, pipeline, name)
+        facts.append((f"{name} text_dim", getattr(pipeline, name).config["text_dim"], text_width))
     if pipeline.image_encoder is not None:
         encoder, processor = pipeline.image_encoder.config, pipeline.image_processor
         side = encoder.image_size
@@ -200,6 +293,10 @@ def _check_fit(checkpoint: Checkpoint, pipeline: WanImageToVideoPipeline) -> Non
             ("image_processor crop_size", dict(processor.crop_size), {"height": side, "width": side}),
             ("image_dim", pipeline.transformer.config["image_dim"], encoder.hidden_size),
         ]  # fmt: skip
+    _check_facts(facts)
+
+
+def _check_facts(facts: list[Fact]) -> None:
     for name, found, needed in facts:
         if found != needed:
             raise ValueError(f"{name} is {found!r} where {needed!r} is needed")
@@ -210,13 +307,11 @@ Fact = tuple[str, Any, Any]  # name, what the files say, what is needed
 
 def _facts_of_passes(checkpoint: Checkpoint, pipeline: WanImageToVideoPipeline) -> list[Fact]:
     scheduler = pipeline.scheduler.config
-    pad_token_id = pipeline.text_encoder.config.pad_token_id
     first_frame_is_known = checkpoint.takes_text and checkpoint.takes_image
     return [
         ("scheduler prediction_type", scheduler["prediction_type"], "flow_prediction"),
         ("scheduler use_flow_sigmas", scheduler["use_flow_sigmas"], True),
         ("expand_timesteps", pipeline.config["expand_timesteps"], first_frame_is_known),
-        ("tokenizer pad_token_id", pipeline.tokenizer.pad_token_id, pad_token_id),
     ]
 
 
@@ -231,7 +326,6 @@ def _facts_of_expert(
     return [
         (f"{name} in_channels", expert["in_channels"], channels),
         (f"{name} out_channels", expert["out_channels"], vae["z_dim"]),
-        (f"{name} text_dim", expert["text_dim"], pipeline.text_encoder.config.d_model),
         ("multiple of the sizes", multiple, checkpoint.multiple),
     ]
 
@@ -243,7 +337,7 @@ def _check_folder(checkpoint: Checkpoint, folder: Path) -> tuple[dict[str, Any],
     """Check that everything is there and sound.
 
     Returns:
-        (content of model_index.json, names of the models).
+        (content of model_index.json, names of the models beside the text encoder).
     """
     if not folder.is_dir():
         raise CheckpointMissing(
@@ -251,13 +345,13 @@ def _check_folder(checkpoint: Checkpoint, folder: Path) -> tuple[dict[str, Any],
         )
     index = _read_json(checkpoint, folder / "model_index.json")
     _check_boundary(checkpoint, index)
-    models = ["text_encoder", "vae", "transformer"]
+    models = ["vae", "transformer"]
     if checkpoint.num_experts == 2:
         models.append("transformer_2")
     if _read_json(checkpoint, folder / "transformer/config.json").get("image_dim") is not None:
         models.append("image_encoder")
         _read_json(checkpoint, folder / "image_processor/preprocessor_config.json")
-    for name in models:
+    for name in ("text_encoder", *models):
         _check_class(checkpoint, folder / name / "config.json", CLASSES[name])
         _check_weights(checkpoint, folder / name)
     _check_class(checkpoint, folder / "scheduler/scheduler_config.json", UniPCMultistepScheduler)

@@ -22,7 +22,7 @@ from freeswim.generate import generate
 from freeswim.models import catalog
 from freeswim.models.catalog import CATALOG
 from freeswim.models.conditioning import image_condition
-from freeswim.models.loading import Components
+from freeswim.models.loading import Components, load_text_encoder
 from freeswim.request import Media, Request
 from freeswim.sidecar import latents_path, read_sidecar
 from freeswim.video.reader import probe, read_frames
@@ -235,6 +235,14 @@ def said_to_diffusers(request: Request) -> dict[str, Any]:
     }
 
 
+def whole_pipeline(name: str, load_tiny: LoadTiny) -> WanImageToVideoPipeline:
+    """diffusers' pipeline with all its parts."""
+    pipeline = load_tiny(name).pipeline
+    text = load_text_encoder(catalog.find_checkpoint(name), torch.float32)
+    pipeline.register_modules(tokenizer=text.tokenizer, text_encoder=text.text_encoder)
+    return pipeline
+
+
 def base_of(name: str) -> dict[str, Any]:
     usual = {"steps": 4, "guidance_scale": 4.0}
     return usual | ({"low_noise_guidance_scale": 3.0} if name in BOUNDARY else {})
@@ -245,7 +253,7 @@ def test_base_pass_of_a_prompt_is_that_of_diffusers(name: str, tmp_path: Path, l
     request = request_of(name, base=base_of(name), height=96)
     parts = {
         part: component
-        for part, component in load_tiny(name).pipeline.components.items()
+        for part, component in whole_pipeline(name, load_tiny).components.items()
         if not part.startswith("image_")
     }
     said = load_tiny(name).pipeline.config
@@ -270,7 +278,7 @@ def test_base_pass_of_an_image_is_that_of_diffusers(
         images["last_image"] = image_file(tmp_path, 1, size)
         pictures["last_image"] = picture(1, size)
     request = request_of(name, kind="image", base=base_of(name), height=96, **images)
-    pipeline = load_tiny(name).pipeline
+    pipeline = whole_pipeline(name, load_tiny)
     assert type(pipeline) is WanImageToVideoPipeline
     pipeline.set_progress_bar_config(disable=True)
     expected = pipeline(**pictures, **said_to_diffusers(request)).frames

@@ -17,7 +17,7 @@ from tiny_checkpoints import edit_json, write_json
 
 from freeswim.errors import CheckpointCorrupt, CheckpointMissing, RequestError
 from freeswim.models.catalog import CATALOG, Checkpoint, find_checkpoint
-from freeswim.models.loading import Components, choose_device, load
+from freeswim.models.loading import Components, choose_device, load, load_text_encoder
 
 SHARDED, PLAIN = "wan2.1-t2v-1.3b", "wan2.1-t2v-14b"
 IMAGE, EXPERTS, FIVE_B = "wan2.1-i2v-14b-480p", "wan2.2-t2v-a14b", "wan2.2-ti2v-5b"
@@ -30,11 +30,17 @@ OwnCopy = Callable[..., Path]
 LoadTiny = Callable[[str], Components]
 
 
+def load_all(row: Checkpoint) -> tuple[Any, Any]:
+    """Text encoder, then the rest, as a take loads them."""
+    text_encoder = load_text_encoder(row, torch.float32).text_encoder
+    return text_encoder, load(row, CPU).pipeline
+
+
 def load_error(name: str, kind: type[Exception] = CheckpointCorrupt) -> Any:
     """What loading the checkpoint fails with: one sentence, and how to get it again."""
     row = find_checkpoint(name)
     with pytest.raises(kind) as caught:
-        load(row, CPU)
+        load_all(row)
     error: Any = caught.value
     assert type(error) is kind
     assert error.message.startswith(row.title)
@@ -49,9 +55,8 @@ def load_error(name: str, kind: type[Exception] = CheckpointCorrupt) -> Any:
 
 @every_row
 def test_checkpoint_loads_ready_to_use(row: Checkpoint, models: Path):
-    components = load(row, CPU)
-    pipeline = components.pipeline
-    for part in (pipeline.transformer, pipeline.text_encoder, pipeline.vae):
+    text_encoder, components = load_all(row)[0], load(row, CPU)
+    for part in (text_encoder, components.transformer, components.vae):
         assert {weight.dtype for weight in part.parameters()} == {torch.float32}
         assert not any(weight.is_meta for weight in part.parameters())
         assert not part.training
@@ -79,9 +84,11 @@ def test_two_experts_hand_over_at_the_published_boundary(row: Checkpoint, models
 
 
 @pytest.mark.parametrize("part", ["transformer", "vae", "text_encoder", "image_encoder"])
-def test_every_weight_is_the_one_on_disk(part: str, load_tiny: LoadTiny, models: Path):
+def test_every_weight_is_the_one_on_disk(part: str, models: Path):
     stored = load_file(next((models / IMAGE / part).glob("*.safetensors")))
-    loaded = getattr(load_tiny(IMAGE).pipeline, part).state_dict()
+    text_encoder, pipeline = load_all(find_checkpoint(IMAGE))
+    model = text_encoder if part == "text_encoder" else getattr(pipeline, part)
+    loaded = model.state_dict()
     for name, weight in stored.items():
         assert torch.equal(loaded[name.removeprefix("vision_model.")], weight.float())
 
@@ -93,12 +100,10 @@ def test_shards_make_the_same_model_as_one_file(load_tiny: LoadTiny, models: Pat
         assert torch.equal(weight, whole[name])
 
 
-def test_text_encoder_uses_its_stored_embedding_though_it_says_it_is_not_tied(
-    load_tiny: LoadTiny, models: Path
-):
+def test_text_encoder_uses_its_stored_embedding_though_it_says_it_is_not_tied(models: Path):
     config = json.loads((models / PLAIN / "text_encoder/config.json").read_text("utf-8"))
     assert config["tie_word_embeddings"] is False
-    encoder = load_tiny(PLAIN).pipeline.text_encoder
+    encoder, _ = load_all(find_checkpoint(PLAIN))
     assert torch.equal(encoder.encoder.embed_tokens.weight, encoder.shared.weight)
     assert encoder.encoder.embed_tokens.weight.abs().sum() > 0
 
