@@ -19,11 +19,10 @@ log = logging.getLogger(__name__)
 LONGEST_LINE = 2**20  # bytes; a longer one is not of ours
 PATIENCE_MS = 10_000  # for a step to end after a cancel, before the process is killed
 
-# Stages in their order, each with its share of the time; a draft has none from `upsample` to the second `decode`.
+# Stages in their order, each with its share of the time; a draft has no `upsample` and `refine`.
 STAGES = (
-    *(("encode prompt", 2), ("load", 3), ("base", 27), ("decode", 3)),
-    *(("upsample", 1), ("encode", 2), ("refine", 50), ("decode", 10)),
-    ("write", 2),
+    *(("encode prompt", 2), ("load", 3), ("base", 27)),
+    *(("upsample", 6), ("refine", 50), ("write", 12)),
 )
 
 
@@ -89,7 +88,7 @@ class Course:
     """How much of the whole work is done, 0 to 1; never goes back."""
 
     def __init__(self, *, is_draft: bool) -> None:
-        self._stages = [*STAGES[:4], STAGES[-1]] if is_draft else list(STAGES)
+        self._stages = [*STAGES[:3], STAGES[-1]] if is_draft else list(STAGES)
         self._index = 0
         self._done = 0.0
 

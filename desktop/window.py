@@ -43,9 +43,7 @@ STAGE_WORDS = {
     "load": "Loading the model",
     "encode prompt": "Reading the prompt",
     "base": "Base pass",
-    "decode": "Decoding",
     "upsample": "Upsampling",
-    "encode": "Encoding",
     "refine": "Refine pass",
     "write": "Writing the file",
 }

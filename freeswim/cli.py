@@ -14,6 +14,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +84,16 @@ def _quiet_libraries() -> None:
 # ------------------------------------------------------------------------------------- commands
 
 
-def _generate(options: argparse.Namespace) -> None:
+@dataclass(frozen=True)
+class _Asked:
+    """What the person asked to have made."""
+
+    request: Request
+    out: Path
+    draft_latents: Path | None = None  # of the draft that is finished
+
+
+def _generate(options: argparse.Namespace) -> _Asked:
     from freeswim.request import Media, Request
 
     fields = _preset_fields(options)
@@ -103,10 +113,10 @@ def _generate(options: argparse.Namespace) -> None:
     width, height = _asked_size(options, fields)
     request = Request.parse(fields | {"width": width, "height": height})
     name = take_name(options.prompt, request.seed, is_draft=request.draft)
-    _make(request, options.out or _free(name), options)
+    return _Asked(request, options.out or _free(name))
 
 
-def _refine(options: argparse.Namespace) -> None:
+def _refine(options: argparse.Namespace) -> _Asked:
     from freeswim.request import Media, Request
     from freeswim.video.reader import probe
 
@@ -126,10 +136,10 @@ def _refine(options: argparse.Namespace) -> None:
         "frames": frames,
     }
     name = f"{options.file.stem}-refined.mp4"
-    _make(Request.parse(fields), options.out or _free(name), options)
+    return _Asked(Request.parse(fields), options.out or _free(name))
 
 
-def _finish(options: argparse.Namespace) -> None:
+def _finish(options: argparse.Namespace) -> _Asked:
     from freeswim.request import Request
     from freeswim.sidecar import draft_latents, read_sidecar
 
@@ -145,8 +155,7 @@ def _finish(options: argparse.Namespace) -> None:
     if latents is None and not options.json:
         terminal.note("The draft's latents are gone: its base pass runs again, to the same result.")
     name = f"{media.stem.removesuffix('-draft')}-finished.mp4"
-    out = options.out or _free(name)
-    _make(draft.changed(draft=False), out, options, draft_latents=latents)
+    return _Asked(draft.changed(draft=False), options.out or _free(name), latents)
 
 
 def _demo(options: argparse.Namespace) -> None:
@@ -195,26 +204,40 @@ def _bench(options: argparse.Namespace) -> None:
     terminal.result(str(out))
 
 
-def _make(
-    request: Request, out: Path, options: argparse.Namespace, draft_latents: Path | None = None
-) -> None:
-    """Make the take of `request` and say what became of it."""
+def _make(options: argparse.Namespace) -> None:
+    """Make the take that was asked for and say what became of it."""
+    asked: _Asked = options.ask(options)
     from freeswim.video.writer import check_output
 
-    check_output(out.expanduser().absolute(), options.overwrite)  # before torch takes seconds
+    check_output(asked.out.expanduser().absolute(), options.overwrite)  # before torch takes seconds
     from freeswim.generate import generate
 
     with terminal.shown_progress(as_json=options.json) as on_progress:
         take = generate(
-            request,
-            out,
+            asked.request,
+            asked.out,
             device=options.device,
             overwrite=options.overwrite,
-            draft_latents=draft_latents,
+            draft_latents=asked.draft_latents,
             job_dir=options.job,
+            memory=options.memory,
             on_progress=on_progress,
         )
     terminal.finished(take, as_json=options.json)
+
+
+def _plan(options: argparse.Namespace) -> None:
+    """Say what the take that is asked for would take."""
+    asked: _Asked = options.ask(options)
+    from freeswim.history import past_runs
+    from freeswim.machine import inspect
+    from freeswim.models.loading import choose_device
+    from freeswim.plan import admit, make_plan
+
+    machine = inspect(choose_device(options.device)).limited(options.memory)
+    plan = make_plan(asked.request, machine, past_runs())
+    terminal.planned(plan, as_json=options.json)
+    admit(plan)
 
 
 # ------------------------------------------------------------------- from options to a request
@@ -310,28 +333,13 @@ def _parser() -> argparse.ArgumentParser:
     demo = _command(commands, "demo", _demo, "a koi clip and its regeneration, on any machine")
     demo.add_argument("--out", type=Path, metavar="FOLDER", help="default: ./freeswim-demo")
 
-    generate = _command(commands, "generate", _generate, "a take from a prompt or a first frame")
-    generate.add_argument("prompt", metavar="PROMPT")
-    generate.add_argument("--image", type=Path, metavar="FILE", help="first frame")
-    generate.add_argument("--last-image", type=Path, metavar="FILE", help="last frame")
-    generate.add_argument("--size", metavar="WxH", help="of the take, or a multiple: 2x")
-    generate.add_argument("--target_width", type=int, metavar="N", help="the same, one side")
-    generate.add_argument("--target_height", type=int, metavar="N", help="the same, one side")
-    generate.add_argument("--frames", type=int, metavar="N", help="of the take")
-    generate.add_argument("--draft", action="store_true", help="stop at native size")
-    _add_making(generate)
-
-    refine = _command(commands, "refine", _refine, "a clip made again at high resolution")
-    refine.add_argument("file", type=Path, metavar="FILE", help="any video file")
-    refine.add_argument("--prompt", default="", metavar="TEXT", help="what the clip shows")
-    refine.add_argument("--size", default="2x", metavar="WxH", help="or a multiple; default 2x")
-    refine.add_argument("--start", type=int, default=0, metavar="N", help="first frame of the clip")
-    refine.add_argument("--frames", type=int, metavar="N", help="default: to the clip's end")
-    _add_making(refine)
-
-    finish = _command(commands, "finish", _finish, "a draft carried on to its full size")
-    finish.add_argument("take", type=Path, metavar="TAKE", help="the draft's video")
-    _add_output(finish)
+    _add_takes(commands, _make)
+    plan = commands.add_parser(
+        "plan",
+        help="what a take would need: work, memory, disk, minutes",
+        description="Forecast the take that the command after `plan` would make.",
+    )
+    _add_takes(plan.add_subparsers(required=True, metavar="COMMAND"), _plan)
 
     bench = _command(commands, "bench", _bench, "how fast this machine is, as ratios in one run")
     bench.add_argument("what", choices=("attention", "refine", "write", "all"))
@@ -345,6 +353,43 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--overwrite", action="store_true", help="replace a file that is there")
     bench.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1")
     return parser
+
+
+def _add_takes(commands: Any, run: Callable[[argparse.Namespace], None]) -> None:
+    """The three commands that ask for a take."""
+    generate = _command(commands, "generate", run, "a take from a prompt or a first frame")
+    generate.set_defaults(ask=_generate)
+    generate.add_argument("prompt", metavar="PROMPT")
+    generate.add_argument("--image", type=Path, metavar="FILE", help="first frame")
+    generate.add_argument("--last-image", type=Path, metavar="FILE", help="last frame")
+    generate.add_argument("--size", metavar="WxH", help="of the take, or a multiple: 2x")
+    generate.add_argument("--target_width", type=int, metavar="N", help="the same, one side")
+    generate.add_argument("--target_height", type=int, metavar="N", help="the same, one side")
+    generate.add_argument("--frames", type=int, metavar="N", help="of the take")
+    generate.add_argument("--draft", action="store_true", help="stop at native size")
+    _add_making(generate)
+
+    refine = _command(commands, "refine", run, "a clip made again at high resolution")
+    refine.set_defaults(ask=_refine)
+    refine.add_argument("file", type=Path, metavar="FILE", help="any video file")
+    refine.add_argument("--prompt", default="", metavar="TEXT", help="what the clip shows")
+    refine.add_argument("--size", default="2x", metavar="WxH", help="or a multiple; default 2x")
+    refine.add_argument("--start", type=int, default=0, metavar="N", help="first frame of the clip")
+    refine.add_argument("--frames", type=int, metavar="N", help="default: to the clip's end")
+    _add_making(refine)
+
+    finish = _command(commands, "finish", run, "a draft carried on to its full size")
+    finish.set_defaults(ask=_finish)
+    finish.add_argument("take", type=Path, metavar="TAKE", help="the draft's video")
+    _add_output(finish)
+
+
+def _bytes(text: str) -> float:
+    """Memory written in gigabytes: 12, or 12GB."""
+    number = float(text.lower().removesuffix("gb"))
+    if not 0 < number < 1e6:
+        raise argparse.ArgumentTypeError(f"{text} is no memory")
+    return number * 1e9
 
 
 def _at_least_one(text: str) -> int:
@@ -374,6 +419,12 @@ def _add_output(command: argparse.ArgumentParser) -> None:
         help="keep checkpoints there; the same command goes on",
     )
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1")
+    command.add_argument(
+        "--memory",
+        type=_bytes,
+        metavar="GB",
+        help="of the device, to use at most; default: all free",
+    )
 
 
 def _add_making(command: argparse.ArgumentParser) -> None:

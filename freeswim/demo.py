@@ -20,12 +20,11 @@ from freeswim.generate import (
     OnProgress,
     Story,
     base_pass,
-    decode,
+    draft_frames,
     generate,
     load_checkpoint,
     read_prompt,
     refine_pass,
-    upsample,
 )
 from freeswim.models.loading import choose_device
 from freeswim.output import as_output_error, check_place, workspace
@@ -34,6 +33,7 @@ from freeswim.request import Request
 from freeswim.sidecar import Take, latents_path
 from freeswim.timeline.export import ClipTake, ShotTakes, write_timeline
 from freeswim.video import canvas
+from freeswim.video.autoencoder import decode_frames
 from freeswim.video.reader import read_frames
 
 # Chosen among ten pictures because it shows the differences plainly; others are less tidy.
@@ -99,8 +99,8 @@ def _compare(
     device = choose_device()
     text = read_prompt(request, device, story)
     components = load_checkpoint(request, device, story)
-    draft = decode(components, base_pass(components, request, text, [], latents, story), story)
-    upsampled = upsample(draft, request, story)
+    draft = base_pass(components, request, text, [], latents, story)
+    upsampled = list(draft_frames(components, draft, request, story))
     alone = replace(request.refine, guidance="none")
     ways = {
         "full attention": (
@@ -116,16 +116,15 @@ def _compare(
             components, request, text, upsampled, [], story,
             settings=settings, native_grid=native_grid,
         )  # fmt: skip
-        video = decode(components, made, story)
-        pictures[way] = _middle(video, request)
+        pictures[way] = _middle(list(decode_frames(components.vae, made)), request)
         seconds[way] = story.seconds | {"all": sum(story.seconds.values())}
     return pictures, seconds
 
 
-def _middle(video: Tensor, request: Request) -> np.ndarray:
+def _middle(frames: list[Tensor], request: Request) -> np.ndarray:
     """The middle frame, (height, width, 3) uint16."""
-    frame, size = video[0, :, request.frames // 2], (request.width, request.height)
-    return next(canvas.take_frames([frame], size=size, num_frames=1))
+    middle, size = frames[request.frames // 2], (request.width, request.height)
+    return next(canvas.take_frames([middle], size=size, num_frames=1))
 
 
 def _draw_comparison(pictures: dict[str, np.ndarray]) -> Image.Image:

@@ -10,7 +10,7 @@ import importlib.metadata
 import json
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,14 +24,19 @@ from torch import Tensor
 
 from freeswim import __version__, sidecar
 from freeswim.checkpoint import Checkpoints
-from freeswim.errors import MediaError, OutOfMemory, RequestError
+from freeswim.errors import MediaError, RequestError
+from freeswim.history import PastRun, past_runs, remember
+from freeswim.ladder import AllRungsFailed, climb
+from freeswim.machine import inspect
 from freeswim.method.attention import choose_backend
 from freeswim.method.denoise import refine, sample_base
 from freeswim.method.schedule import ResumePoint, add_noise
 from freeswim.method.settings import RefineSettings
 from freeswim.models.conditioning import Text, encode_prompt, image_condition
-from freeswim.models.loading import Components, choose_device, load
-from freeswim.output import as_output_error, check_place, publish, workspace
+from freeswim.models.loading import Components, check_checkpoint, choose_device, load
+from freeswim.models.memory import MemoryPolicy
+from freeswim.output import as_output_error, check_disk, check_place, publish, workspace
+from freeswim.plan import Plan, admit, make_plan, shape_of, too_large
 from freeswim.request import Request
 from freeswim.sidecar import Take
 from freeswim.video import autoencoder, canvas
@@ -43,7 +48,7 @@ from freeswim.video.writer import check_output, encode_video
 class Progress:
     """How far a take is. `step` counts finished steps of the stage."""
 
-    stage: str  # encode prompt, load, base, upsample, encode, refine, decode, write
+    stage: str  # encode prompt, load, base, upsample, refine, write
     step: int
     num_steps: int
     seconds: float  # since the work began
@@ -59,6 +64,11 @@ class Story:
 
     on_progress: OnProgress | None = None
     checkpoints: Checkpoints | None = None  # None: the run is not to be resumed
+    scratch: Path | None = None  # folder of temporary files; None: the system's
+    policy: MemoryPolicy = field(default_factory=MemoryPolicy)
+    failed: list[str] = field(default_factory=list[str])  # policies that ran out of memory
+    points: dict[str, ResumePoint] = field(default_factory=dict[str, ResumePoint])  # of each pass
+    runs: dict[str, int] = field(default_factory=dict[str, int])  # how often a stage ran whole
     seconds: dict[str, float] = field(default_factory=dict[str, float])
     started: float = field(default_factory=time.monotonic)
 
@@ -74,17 +84,25 @@ class Story:
         report(0)
         yield report
         report(num_steps)
+        self.runs[name] = self.runs.get(name, 0) + 1
         spent = self.seconds.get(name, 0.0) + time.monotonic() - began
         self.seconds[name] = round(spent, 3)
 
     def resume_point(self, name: str, device: torch.device) -> ResumePoint | None:
-        """Where an earlier run of the same request left pass `name`."""
-        point = None if self.checkpoints is None else self.checkpoints.latest(name)
-        return point and point.to(device)
+        """Where a rung of the ladder, or an earlier run of the same request, left pass `name`."""
+        point = self.points.get(name)
+        if point is None and self.checkpoints is not None:
+            point = self.checkpoints.latest(name)
+        if point is None:
+            return None
+        self.runs[name] = 1  # a run before this one: what is left of the pass is not all of it
+        return point.to(device)
 
-    def keeper(self, name: str) -> Callable[[ResumePoint], None] | None:
-        """What keeps the resume points of pass `name`."""
-        return None if self.checkpoints is None else partial(self.checkpoints.save, name)
+    def keep(self, name: str, point: ResumePoint) -> None:
+        """Keep a resume point of pass `name`, in host memory and, for a job, on the disk."""
+        self.points[name] = point.to(torch.device("cpu"))
+        if self.checkpoints is not None:
+            self.checkpoints.save(name, point)
 
 
 @torch.no_grad()
@@ -96,6 +114,7 @@ def generate(
     overwrite: bool = False,
     draft_latents: Path | None = None,
     job_dir: Path | None = None,
+    memory: float | None = None,
     on_progress: OnProgress | None = None,
 ) -> Take:
     """Make the take that `request` describes and write it to `output`, its sidecar beside it.
@@ -108,6 +127,7 @@ def generate(
         draft_latents: of the draft that this request finishes; they spare the base pass and
             change nothing else.
         job_dir: a folder for checkpoints; the same request goes on from them, to the same bytes.
+        memory: bytes of the device's memory that may be used; None: all that is free.
         on_progress: called at every step; may raise to stop.
 
     Returns:
@@ -122,39 +142,52 @@ def generate(
     check_output(output, overwrite)
     source = open_clip(request)
     images = open_images(request)
+    check_checkpoint(request.model)
     torch_device = choose_device(device)
     backend = attention_backend(request, torch_device)
-    story = Story(on_progress)
+    plan = make_plan(request, inspect(torch_device).limited(memory), past_runs())
+    policies = admit(plan)
+    check_disk(output, plan.disk_bytes)
+    story = Story(on_progress, scratch=output.parent)
 
-    with _memory_named(request):
-        text = read_prompt(request, torch_device, story)
-        components = load_checkpoint(request, torch_device, story)
-        story.checkpoints = _checkpoints(request, components, job_dir)
+    def make(policy: MemoryPolicy) -> Take:
+        story.policy = policy
+        with as_output_error(output):
+            text = read_prompt(request, torch_device, story)
+            components = load_checkpoint(request, torch_device, story)
+            story.checkpoints = _checkpoints(request, components, job_dir)
 
-        if source is None:
-            latents = base_pass(components, request, text, images, draft_latents, story)
-            if request.needs_refine:
-                video = decode(components, latents, story)
-                video = upsample(video, request, story)
-                latents = refine_pass(components, request, text, video, images, story)
-        else:
-            video = upsample_clip(source, request, story)
-            images = first_frame_of(video, request)
-            latents = refine_pass(components, request, text, video, images, story)
+            if source is None:
+                latents = base_pass(components, request, text, images, draft_latents, story)
+                if request.needs_refine:
+                    frames = draft_frames(components, latents, request, story)
+                    latents = refine_pass(components, request, text, frames, images, story)
+            else:
+                frames, shown = clip_frames(source, request), first_frame_of(source, request)
+                latents = refine_pass(components, request, text, frames, shown, story)
 
-    take = Take(
-        media=output,
-        request=request,
-        frame_rate=request.model.frame_rate if source is None else source.frame_rate,
-        attention_backend=backend,
-        device=str(torch_device),
-        dtype=str(components.transformer.dtype).removeprefix("torch."),
-        seconds=story.seconds,
-        versions=_versions(),
-        latents=sidecar.latents_path(output) if request.draft else None,
-    )
-    with _memory_named(request):
+        take = Take(
+            media=output,
+            request=request,
+            frame_rate=request.model.frame_rate if source is None else source.frame_rate,
+            attention_backend=backend,
+            device=str(torch_device),
+            dtype=str(components.transformer.dtype).removeprefix("torch."),
+            memory_policy=str(policy),
+            out_of_memory=tuple(story.failed),
+            seconds=story.seconds,
+            versions=_versions(),
+            latents=sidecar.latents_path(output) if request.draft else None,
+        )
         write_take(components, take, latents, story, overwrite=overwrite)
+        return take
+
+    try:
+        take = climb(policies, make, lambda policy: story.failed.append(str(policy)))
+    except AllRungsFailed as error:
+        remember(_past_run(plan, story, policy=""))
+        raise too_large(plan) from error
+    remember(_past_run(plan, story, policy=take.memory_policy))
     if story.checkpoints is not None:
         story.checkpoints.clear()
     return take
@@ -200,11 +233,12 @@ def attention_backend(request: Request, device: torch.device) -> str | None:
     return "full" if request.window.is_full else backend
 
 
-def first_frame_of(video: Tensor, request: Request) -> list[np.ndarray]:
+def first_frame_of(clip: Clip, request: Request) -> list[np.ndarray]:
     """What a checkpoint that needs an image gets where a clip is remade: its first frame."""
     if request.model.takes_text:
         return []
-    return [np.rint((video[0, :, 0].permute(1, 2, 0).numpy() + 1) * 127.5).astype(np.uint8)]
+    first = next(clip_frames(clip, request))
+    return [np.rint((first.permute(1, 2, 0).numpy() + 1) * 127.5).astype(np.uint8)]
 
 
 # -------------------------------------------------------------------------------------- stages
@@ -217,9 +251,9 @@ def read_prompt(request: Request, device: torch.device, story: Story) -> Text:
 
 
 def load_checkpoint(request: Request, device: torch.device, story: Story) -> Components:
-    """The checkpoint of the request on the device, without its text encoder."""
+    """The checkpoint of the request, where the memory policy wants it; without text encoder."""
     with story.stage("load"):
-        return load(request.model, device, precision=request.weights)
+        return load(request.model, device, precision=request.weights, policy=story.policy)
 
 
 def base_pass(
@@ -248,50 +282,47 @@ def base_pass(
             low_noise=components.low_noise,
             resume=story.resume_point("base", components.device),
             on_step=report,
-            on_resume_point=story.keeper("base"),
+            on_resume_point=partial(story.keep, "base"),
         )
 
 
-def decode(components: Components, latents: Tensor, story: Story) -> Tensor:
-    """Video of clean latents, (1, 3, frames, height, width) in [-1, 1], on the CPU."""
-    with story.stage("decode"):
-        return autoencoder.decode(components.vae, latents)
+def draft_frames(
+    components: Components, latents: Tensor, request: Request, story: Story
+) -> Iterator[Tensor]:
+    """Frames of the base video at the computed size, bilinear: (3, height, width) in [-1, 1].
+
+    Each is decoded and resized when it is asked for: the whole clip is never in memory.
+    """
+    decoded = autoencoder.decode_frames(components.vae, latents, folder=story.scratch)
+    return canvas.resized(decoded, request.computed_size)
 
 
-def upsample(video: Tensor, request: Request, story: Story) -> Tensor:
-    """The base video at the computed size, every frame bilinear."""
-    with story.stage("upsample"):
-        return canvas.resize(video, request.computed_size)
-
-
-def upsample_clip(clip: Clip, request: Request, story: Story) -> Tensor:
-    """The person's clip at the take's size, on the computed canvas."""
-    with story.stage("upsample", request.frames) as report:
-        return canvas.fill(
-            read_frames(clip.path, start=request.clip_start, num_frames=request.frames),
-            size=(request.width, request.height),
-            num_frames=request.frames,
-            canvas_size=request.computed_size,
-            canvas_frames=request.computed_frames,
-            on_frame=report,
-        )
+def clip_frames(clip: Clip, request: Request) -> Iterator[Tensor]:
+    """Frames of the person's clip at the take's size, on the computed canvas; as `draft_frames`."""
+    return canvas.filled(
+        read_frames(clip.path, start=request.clip_start, num_frames=request.frames),
+        size=(request.width, request.height),
+        canvas_size=request.computed_size,
+        canvas_frames=request.computed_frames,
+    )
 
 
 def refine_pass(
     components: Components,
     request: Request,
     text: Text,
-    video: Tensor,
+    frames: Iterable[Tensor],
     images: Sequence[np.ndarray],
     story: Story,
     *,
     settings: RefineSettings | None = None,
     native_grid: tuple[int, int] | None = None,
 ) -> Tensor:
-    """Latents of the video made again at its own size by the refine pass.
+    """Latents of a video made again at its own size by the refine pass.
 
     Args:
-        video: (1, 3, frames, height, width) in [-1, 1], at the computed size.
+        frames: (3, height, width) in [-1, 1] each, at the computed size; not read where the pass
+            goes on from a checkpoint.
         settings: other settings than the request's, for comparisons.
         native_grid: another window than the checkpoint's, for comparisons; (rows, columns).
     """
@@ -301,8 +332,15 @@ def refine_pass(
     if resume is not None:
         latents = resume.latents
     else:
-        with story.stage("encode"):
-            clean = autoencoder.encode(components.vae, video)
+        with story.stage("upsample", request.computed_frames) as report:
+            clean = autoencoder.encode_frames(
+                components.vae,
+                frames,
+                num_frames=request.computed_frames,
+                size=request.computed_size,
+                on_frame=report,
+                folder=story.scratch,
+            )
         # A stream of its own: the noise is the same whether the base pass has run here or not.
         noise = _noise(components, request, request.computed_size, request.seed + 2**32)
         latents = add_noise(clean, noise, settings)
@@ -320,7 +358,7 @@ def refine_pass(
             low_noise=components.low_noise,
             resume=resume,
             on_step=report,
-            on_resume_point=story.keeper("refine"),
+            on_resume_point=partial(story.keep, "refine"),
         )
     return latents
 
@@ -336,12 +374,9 @@ def write_take(
     width, height = request.take_size
     with as_output_error(output), workspace(output) as folder:
         media, said, kept = folder / output.name, folder / "take.json", None
-        with (
-            story.stage("decode", request.computed_frames) as decoded,
-            story.stage("write", request.frames) as written,
-        ):
+        with story.stage("write", request.computed_frames) as report:
             frames = autoencoder.decode_frames(
-                components.vae, latents, on_frame=decoded, folder=folder
+                components.vae, latents, on_frame=report, folder=folder
             )
             encode_video(
                 media,
@@ -352,12 +387,10 @@ def write_take(
                 num_frames=request.frames,
                 comment=request.as_json(),
                 final_name=output,
-                on_frame=written,
             )
         if take.latents is not None:
             kept = folder / "latents.safetensors"
             kept.write_bytes(save({"latents": latents.cpu().contiguous()}))
-        # By the clock: frames are decoded and written at the same time.
         story.seconds["all"] = round(time.monotonic() - story.started, 3)
         said.write_text(sidecar.sidecar_text(take, media, kept), "utf-8")
 
@@ -413,20 +446,20 @@ def _read_latents(path: Path, shape: torch.Size) -> Tensor:
     return latents
 
 
-@contextmanager
-def _memory_named(request: Request) -> Iterator[None]:
-    """Running out of memory becomes an error that a person can act on."""
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        is_cpu = "DefaultCPUAllocator" in str(error)
-        if type(error) is RuntimeError and not is_cpu:
-            raise
-        width, height = request.computed_size
-        raise OutOfMemory(
-            f"There is not enough memory for {width}x{height}, {request.computed_frames} frames.",
-            hint="Ask for a smaller size or fewer frames, or close other programs.",
-        ) from error
+def _past_run(plan: Plan, story: Story, *, policy: str) -> PastRun:
+    """What this run teaches about this machine: the stages that ran whole, and once."""
+    request = plan.request
+    whole = {name: story.seconds[name] for name in plan.work if story.runs.get(name) == 1}
+    return PastRun(
+        machine=plan.machine.name,
+        checkpoint=request.checkpoint,
+        weights=request.weights,
+        shape=shape_of(request),
+        policy=policy,
+        failed=tuple(story.failed),
+        work=plan.work,
+        seconds=whole,
+    )
 
 
 def _versions() -> dict[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -62,6 +63,25 @@ def check_place(path: Path, overwrite: bool) -> None:
         # Tried, not asked: access() knows nothing of shares, of Windows' rights, of quotas.
         with tempfile.TemporaryFile(dir=path.parent):
             pass
+
+
+def check_disk(path: Path, num_bytes: int) -> None:
+    """Refuse a place on a disk with less than `num_bytes` free.
+
+    Raises:
+        OutputError: says how much is needed, and how much there is.
+    """
+    with as_output_error(path):
+        free = shutil.disk_usage(path.parent).free
+    if free < num_bytes:
+        raise OutputError(
+            f"{path.parent} has {_amount(free)} free; up to {_amount(num_bytes)} are needed.",
+            hint="Free some space, or name a folder on another disk.",
+        )
+
+
+def _amount(num_bytes: int) -> str:
+    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.3g} MB"
 
 
 @contextmanager

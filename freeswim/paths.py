@@ -22,6 +22,11 @@ def models() -> Path:
     return home() / "models"
 
 
+def history() -> Path:
+    """What this machine has done before, a line a run."""
+    return home() / "history.jsonl"
+
+
 def text_embeds() -> Path:
     """Folder of the encoded prompts that are kept."""
     return home() / "text-embeds"

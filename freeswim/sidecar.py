@@ -27,6 +27,8 @@ class Take:
     attention_backend: str | None  # of the window attention; None: there was no refine pass
     device: str
     dtype: str  # of the transformer
+    memory_policy: str  # where weights were; changes no pixel
+    out_of_memory: tuple[str, ...]  # memory policies that ran out of it before
     seconds: dict[str, float]  # per stage; `all` by the clock, for stages can overlap
     versions: dict[str, str]
     latents: Path | None = None  # of a draft: what finishing it starts from
@@ -65,6 +67,8 @@ def sidecar_text(take: Take, media: Path, latents: Path | None) -> str:
             "attention_backend": take.attention_backend,
             "device": take.device,
             "dtype": take.dtype,
+            "memory_policy": take.memory_policy,
+            "out_of_memory": take.out_of_memory,
         },
         "seed": request.seed,
         "seconds": take.seconds,

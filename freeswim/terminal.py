@@ -16,6 +16,7 @@ from freeswim.errors import FreeswimError
 
 if TYPE_CHECKING:  # torch comes with it
     from freeswim.generate import OnProgress, Progress
+    from freeswim.plan import Plan
     from freeswim.sidecar import Take
 
 SECONDS_BETWEEN_LINES = 10.0  # of a long stage, where there is no terminal
@@ -73,6 +74,39 @@ def finished(take: Take, *, as_json: bool) -> None:
         f"  {width}x{height}, {request.frames} frames at {take.frame_rate} fps, "
         f"seed {request.seed}, {take.seconds['all']:.1f} s"
     )
+
+
+def planned(plan: Plan, *, as_json: bool) -> None:
+    """The forecast of a take."""
+    if as_json:
+        event("plan", **plan.as_dict())
+        return
+    for text in plan.request.notes:
+        note(f"Note: {text}")
+    stages = [
+        [stage, work, "not measured yet" if minutes is None else f"{minutes:.1f}"]
+        for stage, work, minutes in plan.stages()
+    ]
+    table(["stage", "work", "minutes"], stages)
+    if plan.machine.device_type == "cpu":
+        needs = [[_gigabytes(need.host_bytes), plan.verdict(need)] for need in plan.needs]
+        table(["memory", ""], needs)
+    else:
+        needs = [
+            [
+                str(need.policy),
+                _gigabytes(need.device_bytes),
+                _gigabytes(need.host_bytes),
+                plan.verdict(need),
+            ]
+            for need in plan.needs
+        ]
+        table(["policy", plan.machine.name, "host memory", ""], needs)
+    result(f"Tokens: {plan.tokens:,}. Disk, while it is made: {_gigabytes(plan.disk_bytes)}.")
+
+
+def _gigabytes(num_bytes: int) -> str:
+    return f"{num_bytes / 1e9:.1f} GB"
 
 
 @contextmanager

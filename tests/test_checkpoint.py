@@ -147,8 +147,8 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 STOPS = [
     *(("base", step) for step in (1, 2, 3)),
-    ("decode", 0),
-    ("encode", 1),
+    ("upsample", 0),
+    ("upsample", 1),
     *(("refine", step) for step in (1, 2, 3, 4, 5)),
     ("write", 2),
 ]

@@ -289,9 +289,16 @@ def test_place_that_cannot_be_written_is_status_6_before_any_work(
     assert Path("taken.mp4").read_text() == "mine"
 
 
+@pytest.mark.parametrize("is_filled_meanwhile", [False, True])
 def test_full_disk_is_status_6_and_leaves_nothing(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    is_filled_meanwhile: bool,
 ):
+    if is_filled_meanwhile:
+        much = shutil.disk_usage(tmp_path)
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: much)
     small = tmp_path / "small"
     small.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(small)]
@@ -301,7 +308,9 @@ def test_full_disk_is_status_6_and_leaves_nothing(
         status = main(["generate", PROMPT, *QUICK, "--out", str(small / "t.mp4")])
         assert status == 6
         assert list(small.iterdir()) == []
-        assert "No space left on device" in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert ("No space left on device" in said) == is_filled_meanwhile
+        assert ("0.0164 MB free" in said) != is_filled_meanwhile
     finally:
         subprocess.run(["umount", str(small)], check=True)
 
@@ -322,8 +331,8 @@ sys.exit(main(sys.argv[1:]))
         [sys.executable, "-c", code, "generate", PROMPT, *large], capture_output=True, text=True
     )
     assert done.returncode == 5, done.stderr
-    assert "There is not enough memory for 4096x4096, 9 frames." in done.stderr
-    assert "Ask for a smaller size" in done.stderr
+    assert "4096x4096, 9 frames: 4.3 GB of memory were not enough." in done.stderr
+    assert "This would fit: 5 frames, or " in done.stderr
     assert files() == []
 
 

@@ -11,11 +11,16 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+import torch
+from diffusers import WanTransformer3DModel
 
-from freeswim.errors import Cancelled, MediaError, OutputExists, RequestError
+from freeswim import plan
+from freeswim.errors import Cancelled, MediaError, OutOfMemory, OutputExists, RequestError
 from freeswim.generate import Progress, generate
+from freeswim.history import past_runs
 from freeswim.method.settings import BaseSettings, RefineSettings
 from freeswim.models.demo.koi import caption, render, sample_scene
+from freeswim.models.memory import policies
 from freeswim.request import Media, Request
 from freeswim.sidecar import draft_latents, latents_path, read_sidecar, sidecar_path
 from freeswim.video.reader import probe, read_frames
@@ -71,7 +76,7 @@ def test_take_is_what_was_asked_for_and_says_how_it_was_made(tmp_path: Path):
     assert said["computed"]["base_size"] == [128, 128]
     assert said["seed"] == 7
     assert {"freeswim", "torch", "diffusers"} <= said["versions"].keys()
-    assert {"load", "base", "refine", "decode"} <= said["seconds"].keys()
+    assert {"load", "base", "refine", "write"} <= said["seconds"].keys()
     with av.open(str(take.media)) as container:
         assert Request.parse(json.loads(container.metadata["comment"])) == request
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["take.json", "take.mp4"]
@@ -172,9 +177,7 @@ def test_progress_tells_every_step_of_every_stage_in_order(tmp_path: Path):
     seen: list[Progress] = []
     generate(koi_request(), tmp_path / "take.mp4", on_progress=seen.append)
     order = list(dict.fromkeys(progress.stage for progress in seen))
-    assert order == [
-        *("encode prompt", "load", "base", "decode", "upsample", "encode", "refine", "write"),
-    ]
+    assert order == ["encode prompt", "load", "base", "upsample", "refine", "write"]
     for stage, num_steps in (("base", 3), ("refine", 2), ("write", 5)):
         steps = [progress.step for progress in seen if progress.stage == stage]
         assert steps == sorted(steps) and set(steps) == set(range(num_steps + 1))
@@ -193,8 +196,8 @@ def stop_at(stage: str, step: int) -> Callable[[Progress], None]:
 @pytest.mark.parametrize(
     "stage, step",
     [
-        ("load", 0), ("encode prompt", 1), ("base", 1), ("decode", 0), ("upsample", 0),
-        ("encode", 1), ("refine", 1), ("write", 0), ("write", 3), ("write", 5),
+        ("load", 0), ("encode prompt", 1), ("base", 1), ("upsample", 0),
+        ("upsample", 1), ("refine", 1), ("write", 0), ("write", 3), ("write", 5),
     ],
 )  # fmt: skip
 def test_cancel_leaves_nothing_behind_but_what_was_there(tmp_path: Path, stage: str, step: int):
@@ -225,3 +228,77 @@ def test_file_that_is_there_is_never_overwritten_unasked(tmp_path: Path, name: s
     with pytest.raises(OutputExists, match=name):
         generate(koi_request(), tmp_path / "take.mp4")
     assert (tmp_path / name).read_text() == "mine"
+
+
+# ---------------------------------------------------------------------------------- out of memory
+
+
+class SmallGpu:
+    """Stands where the transformer's forward is: the GPU has no memory for some policies."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, failures: int, every: int = 4) -> None:
+        self.forwards, self.failures = 0, failures
+        forward = WanTransformer3DModel.forward
+
+        def counted(transformer: WanTransformer3DModel, *args: Any, **kwargs: Any) -> Any:
+            self.forwards += 1
+            if self.forwards % every == 0 and self.failures > 0:
+                self.failures -= 1
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return forward(transformer, *args, **kwargs)
+
+        monkeypatch.setattr(WanTransformer3DModel, "forward", counted)
+        ladder = policies("cuda", num_experts=1)
+        monkeypatch.setattr(plan, "policies", lambda device_type, num_experts: ladder)
+
+
+@pytest.mark.parametrize("failures, policy", [(1, 0), (2, 1), (4, 3)])
+def test_take_that_ran_out_of_memory_has_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: int, policy: int
+):
+    monkeypatch.setenv("FREESWIM_HOME", str(tmp_path / "home"))
+    request = koi_request(
+        base={"steps": 6}, refine={"steps": 10, "strength": 0.6, "refresh_interval": 2}
+    )
+    plain = generate(request, tmp_path / "plain.mp4").media.read_bytes()
+    SmallGpu(monkeypatch, failures=failures)
+    take = generate(request, tmp_path / "take.mp4")
+    assert take.media.read_bytes() == plain
+    ladder = [str(one) for one in policies("cuda", num_experts=1)]
+    computed = read_sidecar(take.media)["computed"]
+    assert computed["memory_policy"] == ladder[policy]
+    assert computed["out_of_memory"] == ladder[:policy]
+    last, first = past_runs()
+    assert (last.policy, list(last.failed)) == (ladder[policy], ladder[:policy])
+    assert first.failed == ()
+    again = generate(request, tmp_path / "again.mp4")  # begins where this one ended
+    assert (again.memory_policy, again.out_of_memory) == (ladder[policy], ())
+
+
+def test_machine_that_is_too_small_leaves_nothing_but_what_it_learned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("FREESWIM_HOME", str(tmp_path / "home"))
+    SmallGpu(monkeypatch, failures=99, every=1)
+    with pytest.raises(OutOfMemory, match=r"GB of memory.* were not enough") as caught:
+        generate(koi_request(base={"steps": 6}), tmp_path / "take.mp4")
+    assert caught.value.hint
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+    (run,) = past_runs()
+    assert run.policy == ""
+    assert len(run.failed) == 4
+
+
+def test_budget_that_no_policy_fits_is_refused_before_anything_is_loaded(tmp_path: Path):
+    seen: list[Progress] = []
+    with pytest.raises(OutOfMemory, match=r"0\.3 GB may be used"):
+        generate(koi_request(), tmp_path / "take.mp4", memory=0.3e9, on_progress=seen.append)
+    assert seen == []
+
+
+def test_speeds_of_a_run_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("FREESWIM_HOME", str(tmp_path / "home"))
+    generate(koi_request(), tmp_path / "take.mp4")
+    (run,) = past_runs()
+    assert set(run.seconds) == set(run.work) == {"base", "upsample", "refine", "write"}
+    assert all(seconds > 0 for seconds in run.seconds.values())

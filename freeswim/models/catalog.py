@@ -7,10 +7,77 @@ published model cards; the files on disk decide the architecture.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from freeswim.errors import RequestError
+
+
+@dataclass(frozen=True)
+class Autoencoder:
+    """What an autoencoder costs, float32."""
+
+    parameters: int
+    latent_channels: int
+    # Bytes for each pixel of what is coded at once, counted while 9 frames were coded.
+    encode_bytes: int
+    decode_bytes: int
+
+    @property
+    def weight_bytes(self) -> int:
+        """Of all its weights."""
+        return 4 * self.parameters
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What decides the cost of a checkpoint's transformer; the files on disk decide the model."""
+
+    width: int  # D
+    heads: int
+    ffn_width: int  # F
+    blocks: int
+    in_channels: int
+    autoencoder: Autoencoder
+    patch: int = 2  # side of a token, latents
+    text_width: int = 4096
+    time_width: int = 256
+    text_encoder_parameters: int = 5_680_910_336  # UMT5-XXL's encoder
+    image_width: int = 0  # of the image encoder (CLIP ViT-H of Wan 2.1); 0: there is none
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one head."""
+        return self.width // self.heads
+
+    @property
+    def block_parameters(self) -> int:
+        """Weights of one block."""
+        width = self.width
+        attention = 4 * (width * width + width) + 2 * width  # with the norms of query and key
+        image = 2 * (width * width + width) + width if self.image_width else 0
+        ffn = 2 * width * self.ffn_width + self.ffn_width + width
+        return 2 * attention + image + ffn + 2 * width + 6 * width  # a norm; the modulation
+
+    @property
+    def other_parameters(self) -> int:
+        """Weights outside the blocks."""
+        width, pixels = self.width, self.patch**2
+        patches = self.in_channels * pixels * width + width
+        out = width * pixels * self.autoencoder.latent_channels
+        out += pixels * self.autoencoder.latent_channels + 2 * width
+        text = self.text_width * width + width + width * width + width
+        time = self.time_width * width + width + width * width + width + 6 * (width * width + width)
+        image = 0
+        if self.image_width:
+            side = self.image_width
+            image = side * side + side + side * width + width + 2 * side + 2 * width
+        return patches + out + text + time + image
+
+    @property
+    def parameters(self) -> int:
+        """Weights of one transformer."""
+        return self.blocks * self.block_parameters + self.other_parameters
 
 
 @dataclass(frozen=True)
@@ -26,6 +93,7 @@ class Checkpoint:
     native_frames: int  # 4n + 1
     frame_rate: Fraction  # frames per second that it makes
     multiple: int  # width and height must be multiples of it: autoencoder factor times patch
+    architecture: Architecture
     takes_text: bool = True  # makes a clip from a prompt alone
     takes_image: bool = False  # makes a clip from a first frame
     takes_last_image: bool = False  # and ends it on a last frame
@@ -102,6 +170,26 @@ def find_checkpoint(name: str) -> Checkpoint:
 
 _WAN_RATE = Fraction(16)
 
+_DEMO_VAE = Autoencoder(1_356_584, latent_channels=48, encode_bytes=400, decode_bytes=570)
+_VAE_2_1 = Autoencoder(126_892_531, latent_channels=16, encode_bytes=14_300, decode_bytes=19_700)
+_VAE_2_2 = Autoencoder(704_688_668, latent_channels=48, encode_bytes=7_420, decode_bytes=21_900)
+
+_SIZE_DEMO = Architecture(
+    width=192, heads=4, ffn_width=640, blocks=6, in_channels=48, autoencoder=_DEMO_VAE, patch=1,
+    text_width=64, time_width=64, text_encoder_parameters=84_544,
+)  # fmt: skip
+_SIZE_1_3B = Architecture(
+    width=1536, heads=12, ffn_width=8960, blocks=30, in_channels=16, autoencoder=_VAE_2_1
+)
+_SIZE_5B = Architecture(
+    width=3072, heads=24, ffn_width=14_336, blocks=30, in_channels=48, autoencoder=_VAE_2_2
+)
+_SIZE_14B = Architecture(
+    width=5120, heads=40, ffn_width=13_824, blocks=40, in_channels=16, autoencoder=_VAE_2_1
+)
+# An encoded image and its mask are joined to the latents.
+_SIZE_14B_IMAGE = replace(_SIZE_14B, in_channels=36)
+
 CATALOG: tuple[Checkpoint, ...] = (
     Checkpoint(
         name="demo",
@@ -113,6 +201,7 @@ CATALOG: tuple[Checkpoint, ...] = (
         native_frames=9,
         frame_rate=Fraction(8),
         multiple=16,
+        architecture=_SIZE_DEMO,
         max_text_tokens=32,
         max_positions=256,
     ),
@@ -126,6 +215,7 @@ CATALOG: tuple[Checkpoint, ...] = (
         native_frames=81,
         frame_rate=_WAN_RATE,
         multiple=16,
+        architecture=_SIZE_1_3B,
     ),
     Checkpoint(
         name="wan2.1-t2v-14b",
@@ -137,6 +227,7 @@ CATALOG: tuple[Checkpoint, ...] = (
         native_frames=81,
         frame_rate=_WAN_RATE,
         multiple=16,
+        architecture=_SIZE_14B,
     ),
     Checkpoint(
         name="wan2.1-i2v-14b-480p",
@@ -148,6 +239,7 @@ CATALOG: tuple[Checkpoint, ...] = (
         native_frames=81,
         frame_rate=_WAN_RATE,
         multiple=16,
+        architecture=replace(_SIZE_14B_IMAGE, image_width=1280),
         takes_text=False,
         takes_image=True,
     ),
@@ -161,6 +253,7 @@ CATALOG: tuple[Checkpoint, ...] = (
         native_frames=81,
         frame_rate=_WAN_RATE,
         multiple=16,
+        architecture=replace(_SIZE_14B_IMAGE, image_width=1280),
         takes_text=False,
         takes_image=True,
     ),
@@ -174,6 +267,7 @@ CATALOG: tuple[Checkpoint, ...] = (
         native_frames=121,
         frame_rate=Fraction(24),
         multiple=32,
+        architecture=_SIZE_5B,
         takes_image=True,
     ),
     Checkpoint(
@@ -186,6 +280,7 @@ CATALOG: tuple[Checkpoint, ...] = (
         native_frames=81,
         frame_rate=_WAN_RATE,
         multiple=16,
+        architecture=_SIZE_14B,
         num_experts=2,
     ),
     Checkpoint(
@@ -198,6 +293,7 @@ CATALOG: tuple[Checkpoint, ...] = (
         native_frames=81,
         frame_rate=_WAN_RATE,
         multiple=16,
+        architecture=_SIZE_14B_IMAGE,
         takes_text=False,
         takes_image=True,
         takes_last_image=True,

@@ -115,6 +115,15 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
+def check_checkpoint(checkpoint: Checkpoint) -> None:
+    """Check that the weights are all there and whole, as far as their headers say.
+
+    Raises:
+        CheckpointMissing, CheckpointCorrupt: as `load`.
+    """
+    _check_folder(checkpoint, checkpoint_folder(checkpoint))
+
+
 def compute_dtype(device: torch.device) -> torch.dtype:
     """What transformers and text encoders compute in for a take that is made on `device`."""
     return torch.bfloat16 if device.type == "cuda" else torch.float32
@@ -180,8 +189,8 @@ def load_text_encoder(checkpoint: Checkpoint, dtype: torch.dtype) -> WanImageToV
         CheckpointMissing, CheckpointCorrupt: as `load`, of any part: what cannot be loaded later
             is better known now.
     """
+    check_checkpoint(checkpoint)
     folder = checkpoint_folder(checkpoint)
-    _check_folder(checkpoint, folder)
     text_encoder = _load_part(checkpoint, "text_encoder", dtype)
     with _named(checkpoint, "tokenizer"):
         tokenizer = PreTrainedTokenizerFast.from_pretrained(

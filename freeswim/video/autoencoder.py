@@ -24,11 +24,8 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, pa
 from torch import Tensor, nn
 
 from freeswim.errors import MediaError
+from freeswim.limits import STRIDE, TILE, WHOLE_FRAME
 from freeswim.video.tiles import Scratch, Seams, Tile, cut_frame
-
-WHOLE_FRAME = 1280 * 736  # px of a frame coded in one piece: 720p, the largest native size
-TILE = 512  # side of a tile, px
-STRIDE = 384  # from one tile to the next, px
 
 OnFrame = Callable[[int], None]
 

@@ -1,4 +1,4 @@
-"""The computed canvas: video tensors whose sides and frame count may exceed the take's.
+"""The computed canvas: frames whose sides and number may exceed the take's.
 
 A checkpoint computes sides of certain multiples and 4n + 1 frames. What is asked for lies in the
 middle of that canvas and at its beginning; the rest is cut off again.
@@ -6,8 +6,8 @@ middle of that canvas and at its beginning; the rest is cut off again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterable, Iterator
+from itertools import islice, repeat
 
 import numpy as np
 import torch
@@ -15,50 +15,51 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def resize(video: Tensor, size: tuple[int, int]) -> Tensor:
+def resized(frames: Iterable[Tensor], size: tuple[int, int]) -> Iterator[Tensor]:
     """Every frame bilinear at another size; a smaller one without aliasing.
 
     Args:
-        video: (1, 3, frames, height, width).
+        frames: (3, height, width) each.
         size: (width, height).
     """
     width, height = size
-    frames = video[0].transpose(0, 1)  # (frames, 3, height, width)
-    resized = functional.interpolate(frames, (height, width), mode="bilinear", antialias=True)
-    return resized.transpose(0, 1)[None]
+    for frame in frames:
+        yield functional.interpolate(frame[None], (height, width), mode="bilinear", antialias=True)[
+            0
+        ]
 
 
-def fill(
+def filled(
     frames: Iterable[np.ndarray],
     *,
     size: tuple[int, int],
-    num_frames: int,
     canvas_size: tuple[int, int],
     canvas_frames: int,
-    on_frame: Callable[[int], None],
-) -> Tensor:
+) -> Iterator[Tensor]:
     """Frames of a file on a canvas; their edges and the last of them are repeated into the rest.
 
     Args:
-        frames: (h, w, 3) uint16 each, `num_frames` of them, any size.
+        frames: (h, w, 3) uint16 each, any size, one at least.
         size: (width, height) they are resized to.
         canvas_size: (width, height), not smaller.
-        canvas_frames: not fewer than `num_frames`.
-        on_frame: called with the frames done so far.
+        canvas_frames: not fewer than there are frames.
 
-    Returns:
-        (1, 3, canvas frames, canvas height, canvas width) in [-1, 1], float32.
+    Yields:
+        (3, canvas height, canvas width) in [-1, 1], float32.
     """
-    video = torch.empty(1, 3, canvas_frames, *canvas_size[::-1])
     left, top = _offsets(canvas_size, size)
     right, bottom = canvas_size[0] - size[0] - left, canvas_size[1] - size[1] - top
-    for index, frame in enumerate(frames):
-        pixels = torch.from_numpy(frame.astype(np.float32)).permute(2, 0, 1) / 32767.5 - 1
-        pixels = resize(pixels[None, :, None], size)[:, :, 0]
-        video[:, :, index] = functional.pad(pixels, (left, right, top, bottom), "replicate")
-        on_frame(index + 1)
-    video[:, :, num_frames:] = video[:, :, num_frames - 1 : num_frames]
-    return video
+    pixels = (
+        torch.from_numpy(frame.astype(np.float32)).permute(2, 0, 1) / 32767.5 - 1
+        for frame in frames
+    )
+    last, num_frames = None, 0
+    for frame in resized(pixels, size):
+        last = functional.pad(frame[None], (left, right, top, bottom), "replicate")[0]
+        num_frames += 1
+        yield last
+    assert last is not None
+    yield from repeat(last, canvas_frames - num_frames)
 
 
 def take_frames(

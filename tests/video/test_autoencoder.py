@@ -157,8 +157,8 @@ def test_prepared_autoencoder_encodes_in_the_same_tiles(vae: AutoencoderKLWan):
     assert largest_difference(autoencoder.encode(vae, video), theirs) < 1e-5
 
 
-def test_frames_above_the_threshold_are_tiled_and_720p_is_not(demo: AutoencoderKLWan):
-    assert len(autoencoder._Grid.of_pixels(demo, (1280, 720)).tiles) == 1
+def test_frames_above_480p_are_tiled(demo: AutoencoderKLWan):
+    assert len(autoencoder._Grid.of_pixels(demo, (832, 480)).tiles) == 1
     tiles = autoencoder._Grid.of_pixels(demo, (3840, 2160)).tiles
     assert len(tiles) == 60
     assert max(tile.height * 16 for tile in tiles) == max(tile.width * 16 for tile in tiles) == 512
