@@ -10,7 +10,7 @@ import importlib.metadata
 import json
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -30,7 +30,8 @@ from freeswim.method.denoise import refine, sample_base
 from freeswim.method.schedule import ResumePoint, add_noise
 from freeswim.method.settings import RefineSettings
 from freeswim.models.conditioning import Text, encode_prompt, image_condition
-from freeswim.models.loading import Components, choose_device, load
+from freeswim.models.loading import NO_CHANGES, Components, choose_device, load, plan_loras
+from freeswim.models.lora import Changes
 from freeswim.output import as_output_error, check_place, publish, workspace
 from freeswim.request import Request
 from freeswim.sidecar import Take
@@ -122,13 +123,14 @@ def generate(
     check_output(output, overwrite)
     source = open_clip(request)
     images = open_images(request)
+    loras = open_loras(request)
     torch_device = choose_device(device)
     backend = attention_backend(request, torch_device)
     story = Story(on_progress)
 
     with _memory_named(request):
         text = read_prompt(request, torch_device, story)
-        components = load_checkpoint(request, torch_device, story)
+        components = load_checkpoint(request, torch_device, story, loras)
         story.checkpoints = _checkpoints(request, components, job_dir)
 
         if source is None:
@@ -188,6 +190,13 @@ def open_images(request: Request) -> list[np.ndarray]:
     return images
 
 
+def open_loras(request: Request) -> Mapping[str, Changes]:
+    """What the request's LoRAs change in each transformer, checked against the checkpoint."""
+    for lora in request.loras:
+        lora.file.check_unchanged()
+    return plan_loras(request.model, request.loras)
+
+
 def attention_backend(request: Request, device: torch.device) -> str | None:
     """How the refine pass will compute window attention; `full` where it covers everything.
 
@@ -216,10 +225,15 @@ def read_prompt(request: Request, device: torch.device, story: Story) -> Text:
         return encode_prompt(request.model, request.prompt, request.negative_prompt, device)
 
 
-def load_checkpoint(request: Request, device: torch.device, story: Story) -> Components:
-    """The checkpoint of the request on the device, without its text encoder."""
+def load_checkpoint(
+    request: Request,
+    device: torch.device,
+    story: Story,
+    loras: Mapping[str, Changes] = NO_CHANGES,
+) -> Components:
+    """The checkpoint of the request on the device, LoRAs in its weights, no text encoder."""
     with story.stage("load"):
-        return load(request.model, device, precision=request.weights)
+        return load(request.model, device, changes=loras, precision=request.weights)
 
 
 def base_pass(
