@@ -345,10 +345,14 @@ class Viewer(QStackedWidget):
 
 
 def _preset_box() -> QComboBox:
-    """All presets; those whose checkpoint is not here cannot be chosen and say how to get it."""
+    """All presets; those whose checkpoint is not here cannot be chosen and say how to get it.
+
+    Those that need a LoRA are left out: this window has no place to give one yet.
+    """
     box = QComboBox()
     available: list[str] = []
-    for index, preset in enumerate(load_preset(name) for name in preset_names()):
+    presets = [preset for preset in map(load_preset, preset_names()) if not preset.needs_lora]
+    for index, preset in enumerate(presets):
         checkpoint = find_checkpoint(preset.defaults["checkpoint"])
         if checkpoint.repository is None or (paths.models() / checkpoint.name).is_dir():
             box.addItem(preset.title, preset)

@@ -247,7 +247,9 @@ def _preset_fields(options: argparse.Namespace) -> dict[str, Any]:
     """The preset's defaults with the options' changes to the settings of the passes."""
     from freeswim.presets import load_preset
 
-    fields = load_preset(options.preset or _default_preset(options)).defaults
+    preset = load_preset(options.preset or _default_preset(options))
+    preset.check_loras(len(options.lora))
+    fields: dict[str, Any] = preset.defaults | {"loras": [_lora(text) for text in options.lora]}
     base, refine = dict(fields.get("base", {})), dict(fields.get("refine", {}))
     if options.model:
         fields["checkpoint"] = options.model
@@ -308,6 +310,26 @@ def _size(text: str, of: tuple[int, int]) -> tuple[int, int]:
     if match := re.fullmatch(r"(\d{1,3}(?:\.\d{1,3})?)[xX×]", text):
         return round(of[0] * float(match[1])), round(of[1] * float(match[1]))
     raise RequestError(f"{text!r} is not a size.", hint="Write 1920x1080, or 2x.")
+
+
+def _lora(text: str) -> dict[str, Any]:
+    """A LoRA written as [high=|low=]FILE[:WEIGHT], as a request has it."""
+    from freeswim.request import Media
+
+    expert, equals, rest = text.partition("=")
+    if not (equals and expert in ("high", "low")):
+        expert, rest = "both", text
+    # What follows the last colon is a weight where it is a number: C:\koi.safetensors has none.
+    path, colon, after = rest.rpartition(":")
+    try:
+        weight = float(after) if colon else 1.0
+    except ValueError:
+        if path.endswith(".safetensors"):
+            raise RequestError(
+                f"{after!r} is not the weight of a LoRA.", hint="Write a number: FILE:0.8."
+            ) from None
+        path, weight = rest, 1.0
+    return {"file": Media.of(Path(path or rest)), "weight": weight, "expert": expert}
 
 
 def _free(name: str) -> Path:
@@ -431,6 +453,13 @@ def _add_making(command: argparse.ArgumentParser) -> None:
     _add_output(command)
     command.add_argument("--preset", metavar="NAME", help="named defaults; see the presets folder")
     command.add_argument("--model", metavar="NAME", help="another checkpoint than the preset's")
+    command.add_argument(
+        "--lora",
+        action="append",
+        default=[],
+        metavar="FILE[:WEIGHT]",
+        help="a LoRA, .safetensors; may be given again; high=FILE or low=FILE: for one expert",
+    )
     command.add_argument("--negative-prompt", metavar="TEXT")
     command.add_argument("--seed", type=int, metavar="N", help="default: a new one")
     command.add_argument(

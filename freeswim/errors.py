@@ -5,6 +5,7 @@
   x PresetError           a preset file is wrong; names file and key
   x CheckpointMissing     the weights are not on this machine
   x CheckpointCorrupt     the weights are there and cannot be used
+  x LoraError             a LoRA file cannot be used, or not with this checkpoint
   x MediaError            a video or an image cannot be read, or a video cannot be encoded
   x OutOfMemory           the device was too small for the work
   x NumericalError        the model gave something that is no number
@@ -75,6 +76,13 @@ class CheckpointCorrupt(FreeswimError):
     """The weights are on this machine and cannot be used."""
 
     code = "checkpoint_corrupt"
+    exit_status = 4
+
+
+class LoraError(FreeswimError):
+    """A LoRA file cannot be used, or not with this checkpoint; names the file and what is wrong."""
+
+    code = "bad_lora"
     exit_status = 4
 
 

@@ -10,7 +10,7 @@ import importlib.metadata
 import json
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -33,7 +33,15 @@ from freeswim.method.denoise import refine, sample_base
 from freeswim.method.schedule import ResumePoint, add_noise
 from freeswim.method.settings import RefineSettings
 from freeswim.models.conditioning import Text, encode_prompt, image_condition
-from freeswim.models.loading import Components, check_checkpoint, choose_device, load
+from freeswim.models.loading import (
+    NO_CHANGES,
+    Components,
+    check_checkpoint,
+    choose_device,
+    load,
+    plan_loras,
+)
+from freeswim.models.lora import Changes
 from freeswim.models.memory import MemoryPolicy
 from freeswim.output import as_output_error, check_disk, check_place, publish, workspace
 from freeswim.plan import Plan, admit, make_plan, shape_of, too_large
@@ -143,6 +151,7 @@ def generate(
     source = open_clip(request)
     images = open_images(request)
     check_checkpoint(request.model)
+    loras = open_loras(request)
     torch_device = choose_device(device)
     backend = attention_backend(request, torch_device)
     plan = make_plan(request, inspect(torch_device).limited(memory), past_runs())
@@ -154,7 +163,7 @@ def generate(
         story.policy = policy
         with as_output_error(output):
             text = read_prompt(request, torch_device, story)
-            components = load_checkpoint(request, torch_device, story)
+            components = load_checkpoint(request, torch_device, story, loras)
             story.checkpoints = _checkpoints(request, components, job_dir)
 
             if source is None:
@@ -221,6 +230,13 @@ def open_images(request: Request) -> list[np.ndarray]:
     return images
 
 
+def open_loras(request: Request) -> Mapping[str, Changes]:
+    """What the request's LoRAs change in each transformer, checked against the checkpoint."""
+    for lora in request.loras:
+        lora.file.check_unchanged()
+    return plan_loras(request.model, request.loras)
+
+
 def attention_backend(request: Request, device: torch.device) -> str | None:
     """How the refine pass will compute window attention; `full` where it covers everything.
 
@@ -250,10 +266,17 @@ def read_prompt(request: Request, device: torch.device, story: Story) -> Text:
         return encode_prompt(request.model, request.prompt, request.negative_prompt, device)
 
 
-def load_checkpoint(request: Request, device: torch.device, story: Story) -> Components:
-    """The checkpoint of the request, where the memory policy wants it; without text encoder."""
+def load_checkpoint(
+    request: Request,
+    device: torch.device,
+    story: Story,
+    loras: Mapping[str, Changes] = NO_CHANGES,
+) -> Components:
+    """The checkpoint of the request, LoRAs in its weights, where the memory policy wants it."""
     with story.stage("load"):
-        return load(request.model, device, precision=request.weights, policy=story.policy)
+        return load(
+            request.model, device, changes=loras, precision=request.weights, policy=story.policy
+        )
 
 
 def base_pass(

@@ -16,7 +16,7 @@ from freeswim.models.catalog import find_checkpoint
 
 MAX_BYTES = 64 * 1024  # of a preset file; a larger one is no preset
 
-# What a preset may say beside `title` and `description`; None: a plain value.
+# What a preset may say of a request; None: a plain value.
 _KEYS: dict[str, type | None] = {
     "checkpoint": None,
     "negative_prompt": None,
@@ -28,7 +28,7 @@ _KEYS: dict[str, type | None] = {
     "base": BaseSettings,
     "refine": RefineSettings,
 }
-_ALLOWED = ["title", "description", *_KEYS]
+_ALLOWED = ["title", "description", "needs_lora", *_KEYS]
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,19 @@ class Preset:
     title: str
     description: str
     defaults: dict[str, Any]  # of Request's fields
+    needs_lora: bool = False  # whether its settings are for a distilled LoRA, and mush without
+
+    def check_loras(self, num_loras: int) -> None:
+        """Check that a request made with this preset has the LoRA that it needs.
+
+        Raises:
+            RequestError: it has none.
+        """
+        if self.needs_lora and num_loras == 0:
+            raise RequestError(
+                f"Preset {self.name} needs a LoRA that was distilled for few steps.",
+                hint=f"Give one with --lora FILE.safetensors. {self.description}",
+            )
 
 
 def load_preset(name: str) -> Preset:
@@ -71,6 +84,11 @@ def read_preset(path: Path) -> Preset:
     for section, settings in _KEYS.items():
         if settings is not None and section in content:
             _check_section(path, section, content[section], settings)
+    needs_lora = content.get("needs_lora", False)
+    if not isinstance(needs_lora, bool):
+        raise PresetError(
+            f"{path.name}: needs_lora cannot be {needs_lora!r}.", hint="Write true or false."
+        )
     try:
         find_checkpoint(content.get("checkpoint", ""))
     except RequestError as error:
@@ -80,6 +98,7 @@ def read_preset(path: Path) -> Preset:
         title=str(content.get("title", path.stem)),
         description=str(content.get("description", "")).strip(),
         defaults={key: value for key, value in content.items() if key in _KEYS},
+        needs_lora=needs_lora,
     )
 
 

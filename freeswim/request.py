@@ -22,8 +22,10 @@ from freeswim.models.memory import Precision
 
 MAX_PROMPT = 10_000  # characters; the longest text encoder reads 512 tokens
 MAX_SEED = 2**32 - 1
+MAX_LORAS = 8
 
 Kind = Literal["text", "image", "clip"]
+Expert = Literal["both", "high", "low"]
 
 
 class Media(BaseModel):
@@ -53,6 +55,16 @@ class Media(BaseModel):
             )
 
 
+class Lora(BaseModel):
+    """A LoRA file of the person's, added to the weights of the transformer."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: Media
+    weight: float = Field(default=1.0, ge=-4, le=4, allow_inf_nan=False)  # 0 adds nothing
+    expert: Expert = "both"  # of a checkpoint with two: by the noise that the expert removes
+
+
 class Request(BaseModel):
     """Everything that decides the pixels of one take."""
 
@@ -72,6 +84,7 @@ class Request(BaseModel):
     seed: int = Field(default=0, ge=0, le=MAX_SEED)
     draft: bool = False  # stop after the base pass, at native size
     weights: Precision = "plain"  # how the transformers' weights are stored; all but plain is near
+    loras: tuple[Lora, ...] = ()  # in the order in which they are added, MAX_LORAS at most
     base: BaseSettings = BaseSettings()
     refine: RefineSettings = RefineSettings()
 
@@ -156,8 +169,14 @@ class Request(BaseModel):
         return self.parse(self.as_dict() | fields)
 
     def as_dict(self) -> dict[str, Any]:
-        """All fields as JSON values."""
-        return self.model_dump(mode="json")
+        """All fields as JSON values; without `loras` where there are none.
+
+        So a request without LoRA is what it was, to the byte, before requests had any.
+        """
+        fields = self.model_dump(mode="json")
+        if not self.loras:
+            del fields["loras"]
+        return fields
 
     def as_json(self) -> str:
         """All fields as one line of JSON, the same for equal requests."""
@@ -166,9 +185,9 @@ class Request(BaseModel):
     def digest(self) -> str:
         """SHA-256 of what decides the pixels: files count by their bytes, not their place."""
         fields = self.as_dict()
-        for media in ("first_image", "last_image", "clip"):
-            if fields[media]:
-                del fields[media]["path"]
+        files = [fields[name] for name in ("first_image", "last_image", "clip") if fields[name]]
+        for file in files + [lora["file"] for lora in fields.get("loras", ())]:
+            del file["path"]
         text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -176,6 +195,7 @@ class Request(BaseModel):
     def _check(self) -> Self:
         checkpoint = self.model
         self._check_size(checkpoint)
+        self._check_loras(checkpoint)
         for name in ("prompt", "negative_prompt"):
             if "\0" in getattr(self, name):
                 raise RequestError(f"The {name} holds a NUL character.", hint="Remove it.")
@@ -200,6 +220,19 @@ class Request(BaseModel):
                 f"A clip of {self.frames} frames cannot be made.",
                 hint=f"{checkpoint.title} makes 1 to {checkpoint.max_frames} frames.",
             )
+
+    def _check_loras(self, checkpoint: Checkpoint) -> None:
+        if len(self.loras) > MAX_LORAS:
+            raise RequestError(
+                f"A request cannot have {len(self.loras)} LoRAs.",
+                hint=f"Give {MAX_LORAS} or fewer.",
+            )
+        for lora in self.loras:
+            if lora.expert != "both" and checkpoint.num_experts == 1:
+                raise RequestError(
+                    f"{checkpoint.title} has one expert, none for {lora.expert} noise alone.",
+                    hint=f"Give {lora.file.path.name} without {lora.expert}.",
+                )
 
     def _check_text(self, checkpoint: Checkpoint) -> None:
         self._need_prompt()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -29,6 +30,29 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # A busy machine is no failure: no test is timed.
 settings.register_profile("freeswim", deadline=None)
 settings.load_profile("freeswim")
+
+
+@pytest.fixture
+def lora(tmp_path: Path) -> Path:
+    """A LoRA file for the demo checkpoint that changes its pictures."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    from freeswim import paths
+
+    weights = load_file(paths.demo_weights() / "transformer/diffusion_pytorch_model.safetensors")
+    generator = torch.Generator().manual_seed(0)
+    keys: dict[str, torch.Tensor] = {}
+    for name in ("attn1.to_v", "attn2.to_q"):
+        for block in range(2):
+            stem = f"blocks.{block}.{name}"
+            rows, columns = weights[f"{stem}.weight"].shape
+            up = torch.randn(rows, 4, generator=generator) / 20
+            down = torch.randn(4, columns, generator=generator)
+            keys |= {f"transformer.{stem}.lora_A.weight": down}
+            keys |= {f"transformer.{stem}.lora_B.weight": up}
+    save_file(keys, tmp_path / "koi.safetensors")
+    return tmp_path / "koi.safetensors"
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

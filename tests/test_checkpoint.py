@@ -15,7 +15,7 @@ from freeswim.generate import Progress, generate
 from freeswim.method.denoise import refine
 from freeswim.method.schedule import ResumePoint, refine_schedule, take_resume_point
 from freeswim.method.settings import BaseSettings, RefineSettings
-from freeswim.request import Request
+from freeswim.request import Media, Request
 
 
 def koi_request(**changes: object) -> Request:
@@ -197,6 +197,32 @@ def test_changed_request_starts_afresh_in_the_same_folder(tmp_path: Path, uninte
         )
     take = generate(koi_request(), tmp_path / "t.mp4", job_dir=job)
     assert take.media.read_bytes() == uninterrupted
+
+
+def test_take_with_a_lora_goes_on_to_the_same_bytes(tmp_path: Path, lora: Path):
+    job = tmp_path / "job"
+    request = koi_request(loras=[{"file": Media.of(lora), "weight": 0.5}])
+    whole = generate(request, tmp_path / "whole.mp4").media.read_bytes()
+    with pytest.raises(Cancelled):
+        generate(request, tmp_path / "t.mp4", job_dir=job, on_progress=stop_at("refine", 4))
+    seen: list[tuple[str, int]] = []
+    take = generate(
+        request, tmp_path / "t.mp4", job_dir=job,
+        on_progress=lambda progress: seen.append((progress.stage, progress.step)),
+    )  # fmt: skip
+    assert take.media.read_bytes() == whole
+    assert ("base", 2) not in seen
+
+
+def test_checkpoint_without_the_lora_is_passed_over(
+    tmp_path: Path, uninterrupted: bytes, lora: Path
+):
+    job = tmp_path / "job"
+    request = koi_request(loras=[{"file": Media.of(lora), "weight": 0.5}])
+    with pytest.raises(Cancelled):
+        generate(koi_request(), tmp_path / "t.mp4", job_dir=job, on_progress=stop_at("refine", 4))
+    take = generate(request, tmp_path / "t.mp4", job_dir=job)
+    assert take.media.read_bytes() != uninterrupted
 
 
 def test_latents_that_are_no_numbers_stop_the_pass_and_name_the_step(

@@ -16,10 +16,13 @@ from pathlib import Path
 import numpy as np
 import opentimelineio as otio
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
-from freeswim.cli import main
-from freeswim.video.reader import probe
+from freeswim import paths
+from freeswim.cli import _lora, main
+from freeswim.video.reader import probe, read_frames
 from freeswim.video.writer import write_video
 
 PROMPT = "two orange koi swimming left in green water"
@@ -87,6 +90,50 @@ def test_draft_is_finished_to_the_take_it_would_have_been():
     whole = Path("whole.mp4").read_bytes()
     assert Path("from-latents.mp4").read_bytes() == whole
     assert Path("from-scratch.mp4").read_bytes() == whole
+
+
+def test_lora_changes_the_take_and_its_draft_is_finished_with_it(lora: Path):
+    command = ["generate", PROMPT, *QUICK, "--lora", f"{lora}:0.5"]
+    assert main([*command, "--out", "whole.mp4"]) == 0
+    assert main([*command, "--draft", "--out", "d.mp4"]) == 0
+    assert main(["finish", "d.mp4", "--out", "finished.mp4"]) == 0
+    assert main([*command[:-2], "--out", "without.mp4"]) == 0
+    whole = Path("whole.mp4").read_bytes()
+    assert Path("finished.mp4").read_bytes() == whole
+    pixels = [np.stack(list(read_frames(Path(name)))) for name in ("whole.mp4", "without.mp4")]
+    assert np.abs(pixels[0].astype(int) - pixels[1]).mean() > 65535 / 100
+    (said,) = json.loads(Path("finished.json").read_text())["request"]["loras"]
+    assert said["file"]["path"] == str(lora)
+    assert (said["weight"], said["expert"]) == (0.5, "both")
+
+
+def test_clip_is_remade_with_a_lora(clip: Path, lora: Path):
+    command = ["refine", str(clip), "--preset", "demo", "--steps", "3", "--strength", "0.4"]
+    assert main([*command, "--lora", str(lora), "--lora", f"{lora}:-1", "--seed", "1"]) == 0
+    said = json.loads(Path("pond-refined.json").read_text())["request"]["loras"]
+    assert [lora["weight"] for lora in said] == [1, -1]
+
+
+@pytest.mark.parametrize(
+    "text, name, weight, expert",
+    [
+        ("x.safetensors", "x.safetensors", 1, "both"),
+        ("x.safetensors:0.8", "x.safetensors", 0.8, "both"),
+        ("x.safetensors:-1", "x.safetensors", -1, "both"),
+        ("high=x.safetensors", "x.safetensors", 1, "high"),
+        ("low=x.safetensors:.5", "x.safetensors", 0.5, "low"),
+        (r"C:\x.safetensors", r"C:\x.safetensors", 1, "both"),
+        (r"C:\x.safetensors:0.8", r"C:\x.safetensors", 0.8, "both"),
+        (r"low=C:\x.safetensors:0.8", r"C:\x.safetensors", 0.8, "low"),
+        ("step=100.safetensors", "step=100.safetensors", 1, "both"),
+        ("a:b.safetensors", "a:b.safetensors", 1, "both"),
+    ],
+)
+def test_lora_is_written_as_file_and_weight(text: str, name: str, weight: float, expert: str):
+    Path(name).touch()
+    lora = _lora(text)
+    assert lora["file"].path == Path(name).resolve()
+    assert (lora["weight"], lora["expert"]) == (weight, expert)
 
 
 def test_published_usage_sets_mode_and_size():
@@ -201,6 +248,11 @@ def test_demo_folder_is_never_overwritten(demo: Path, capsys: pytest.CaptureFixt
         (["generate", "koi", "--device", "cuda:9"], "no device 'cuda:9'"),
         (["generate", "koi", "--last-image", "x.png"], "needs a first one"),
         (["generate", "koi", "--attention", "natten"], "natten cannot run"),
+        (["generate", "koi", "--lora", "koi.safetensors:9"], "loras.0.weight cannot be 9.0"),
+        (["generate", "koi", "--lora", "koi.safetensors:nan"], "loras.0.weight cannot be nan"),
+        (["generate", "koi", "--lora", "koi.safetensors:strong"], "'strong' is not the weight"),
+        (["generate", "koi", "--lora", "low=koi.safetensors"], "has one expert"),
+        (["generate", "koi", "--preset", "wan21-14b-1440p-8-steps"], "needs a LoRA"),
         (["generate"], "required: PROMPT"),
         (["paint"], "invalid choice"),
         ([], "required: COMMAND"),
@@ -209,6 +261,7 @@ def test_demo_folder_is_never_overwritten(demo: Path, capsys: pytest.CaptureFixt
 def test_bad_request_is_one_sentence_and_status_2(
     capsys: pytest.CaptureFixture[str], arguments: list[str], sentence: str
 ):
+    Path("koi.safetensors").touch()
     preset = [] if "--preset" in arguments or len(arguments) < 2 else ["--preset", "demo"]
     status, message = refused(capsys, *arguments, *preset)
     assert status == 2
@@ -231,6 +284,8 @@ def test_request_for_media_that_is_none_is_status_3(capsys: pytest.CaptureFixtur
         ["finish", "gone.mp4"],
         ["generate", "koi", "--image", "text.png", *i2v],
         ["generate", "koi", "--image", "gone.png", *i2v],
+        ["generate", "koi", "--lora", "gone.safetensors:0.5", "--preset", "demo"],
+        ["generate", "koi", "--lora", ".", "--preset", "demo"],
     ):
         status, message = refused(capsys, *arguments)
         assert status == 3, (arguments, message)
@@ -259,8 +314,6 @@ class Evil:
 def test_damaged_or_pickled_checkpoint_is_status_4(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    from freeswim import paths
-
     models = tmp_path / "models"
     folder = models / "wan2.1-t2v-1.3b"
     shutil.copytree(paths.demo_weights(), folder)
@@ -275,6 +328,34 @@ def test_damaged_or_pickled_checkpoint_is_status_4(
     status, message = refused(capsys, *command)
     assert (status, "is a pickle" in message) == (4, True)
     assert not Path("marker").exists()
+
+
+def test_lora_that_is_none_is_status_4(capsys: pytest.CaptureFixture[str], lora: Path):
+    Path("koi.pt").write_bytes(pickle.dumps(Evil()))
+    Path("pickle.safetensors").write_bytes(pickle.dumps(Evil()))
+    Path("half.safetensors").write_bytes(lora.read_bytes()[:-100])
+    save_file({"lora_te1_x.lora_down.weight": torch.ones(1)}, "sdxl.safetensors")
+    for name, words in (
+        ("koi.pt:0.5", "a pickle can run any program"),
+        ("pickle.safetensors", "a pickle can run any program"),
+        ("half.safetensors", "is damaged"),
+        ("sdxl.safetensors", "such as lora_te1_x.lora_down.weight"),
+    ):
+        status, message = refused(capsys, "generate", "koi", *QUICK, "--lora", name)
+        assert (status, words in message) == (4, True), message
+    assert not Path("marker").exists()
+
+
+def test_lora_that_changed_since_the_draft_is_status_3(
+    capsys: pytest.CaptureFixture[str], lora: Path
+):
+    assert main(["generate", "koi", *QUICK, "--draft", "--out", "d.mp4", "--lora", str(lora)]) == 0
+    lora.write_bytes(b"other")
+    capsys.readouterr()
+    status, message = refused(capsys, "finish", "d.mp4")
+    assert status == 3
+    assert "koi.safetensors has changed since the request was made" in message
+    assert "load" not in message
 
 
 def test_place_that_cannot_be_written_is_status_6_before_any_work(

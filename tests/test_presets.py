@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from freeswim.errors import PresetError
+from freeswim.errors import PresetError, RequestError
 from freeswim.presets import load_preset, preset_names, read_preset
 from freeswim.request import Request
 
@@ -13,7 +13,9 @@ EXPECTED = {
     "demo",
     "draft-480p",
     "wan21-1.3b-1080p",
+    "wan21-1.3b-1080p-8-steps",
     "wan21-14b-1440p",
+    "wan21-14b-1440p-8-steps",
     "wan21-14b-4k",
     "wan22-5b-1440p",
 }
@@ -40,6 +42,25 @@ def test_demo_preset_has_the_settings_at_which_its_model_shows_the_method():
     assert 2 <= refine["guidance_scale"] <= 3
 
 
+@pytest.mark.parametrize("name", ["wan21-1.3b-1080p-8-steps", "wan21-14b-1440p-8-steps"])
+def test_few_step_preset_has_no_guidance_and_needs_a_lora(name: str):
+    preset = load_preset(name)
+    request = Request.parse({"kind": "text", "prompt": "a pond", **preset.defaults})
+    assert (request.base.guidance_scale, request.refine.guidance_scale) == (1, 1)
+    assert (request.base.steps, request.refine.num_refine_steps) == (8, 5)
+    preset.check_loras(1)
+    with pytest.raises(RequestError, match=f"{name} needs a LoRA") as caught:
+        preset.check_loras(0)
+    assert "--lora" in caught.value.hint
+    assert "such as" in caught.value.hint
+
+
+def test_other_presets_need_no_lora():
+    for name in preset_names():
+        if not name.endswith("8-steps"):
+            load_preset(name).check_loras(0)
+
+
 def test_unknown_preset_lists_those_that_exist():
     with pytest.raises(PresetError, match="no preset called 'nope'") as caught:
         load_preset("nope")
@@ -61,6 +82,8 @@ def test_name_is_not_a_path():
         ("checkpoint: demo\nrefine: 3\n", "refine holds no settings", "Indent"),
         ("checkpoint: dalle\n", "no checkpoint called 'dalle'", "demo"),
         ("width: 3\n", "no checkpoint called ''", "demo"),
+        ("checkpoint: demo\nneeds_lora: perhaps\n", "needs_lora cannot be 'perhaps'", "true"),
+        ("checkpoint: demo\nloras: [a.safetensors]\n", "there is no setting loras", "checkpoint"),
         ("a: [1\n", "is not YAML", "Check"),
         ("", "holds no settings", "Allowed"),
         ("- 1\n", "holds no settings", "Allowed"),

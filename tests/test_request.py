@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -63,11 +64,14 @@ def test_digest_follows_every_field_and_ignores_where_a_file_lies(tmp_path: Path
         request.digest()
     )
     moved.write_bytes(b"other bytes")
+    lora = {"file": media}
     changes: list[dict[str, Any]] = [
         {"first_image": Media.of(moved).model_dump(mode="json")},
         {"prompt": "one koi"}, {"negative_prompt": "blur"}, {"seed": 1}, {"frames": 5},
         {"width": 256}, {"draft": True}, {"checkpoint": "wan2.1-i2v-14b-480p"},
         {"base": {"steps": 3}}, {"refine": {"strength": 0.5}},
+        {"loras": [lora]}, {"loras": [lora | {"weight": 0.5}]}, {"loras": [lora, lora]},
+        {"loras": [lora | {"expert": "low"}]}, {"loras": [lora | {"file": Media.of(moved)}]},
     ]  # fmt: skip
     digests = {request.changed(**change).digest() for change in changes} | {request.digest()}
     assert len(digests) == len(changes) + 1
@@ -164,3 +168,68 @@ def test_file_that_changed_since_the_request_is_refused(media: Media):
 def test_missing_file_is_a_media_error(tmp_path: Path):
     with pytest.raises(MediaError, match=r"gone\.png cannot be read"):
         Media.of(tmp_path / "gone.png")
+
+
+# ---------------------------------------------------------------------------------------- LoRAs
+
+
+def test_request_without_lora_is_what_it_was_before_there_were_any():
+    request = Request.parse(FIELDS)
+    assert "lora" not in request.as_json()  # in sidecars, in video files
+    assert request.digest() == hashlib.sha256(request.as_json().encode()).hexdigest()
+    assert Request.parse(request.as_dict()).loras == ()
+
+
+def test_loras_keep_their_order_and_survive_json(tmp_path: Path):
+    loras: list[dict[str, Any]] = []
+    for index, weight in enumerate([0.5, 1, -4]):
+        path = tmp_path / f"{3 - index}.safetensors"
+        path.write_bytes(b"%d" % index)
+        loras.append({"file": Media.of(path), "weight": weight})
+    request = Request.parse(FIELDS | {"loras": loras})
+    assert [lora.weight for lora in request.loras] == [0.5, 1, -4]
+    assert Request.parse(json.loads(request.as_json())) == request
+    turned = Request.parse(FIELDS | {"loras": loras[::-1]})
+    assert turned.digest() != request.digest()
+
+
+def test_lora_counts_by_its_bytes_not_its_place(tmp_path: Path, media: Media):
+    moved = tmp_path / "elsewhere.safetensors"
+    moved.write_bytes(media.path.read_bytes())
+    here, there = (
+        Request.parse(FIELDS | {"loras": [{"file": file}]}) for file in (media, Media.of(moved))
+    )
+    assert here.digest() == there.digest()
+    assert here.as_json() != there.as_json()
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"weight": 4.1}, r"loras\.0\.weight cannot be 4\.1"),
+        ({"weight": -5}, r"loras\.0\.weight cannot be -5"),
+        ({"weight": float("nan")}, r"loras\.0\.weight cannot be nan"),
+        ({"weight": float("inf")}, r"loras\.0\.weight cannot be inf"),
+        ({"weight": "much"}, r"loras\.0\.weight cannot be 'much'"),
+        ({"expert": "middle"}, r"loras\.0\.expert cannot be 'middle'"),
+        ({"expert": "high"}, "has one expert, none for high noise alone"),
+        ({"expert": "low"}, "has one expert, none for low noise alone"),
+        ({"scale": 1}, r"no field 'loras\.0\.scale'"),
+        ({"file": None}, r"loras\.0\.file cannot be None"),
+    ],
+)
+def test_bad_lora_is_named(change: dict[str, Any], message: str, media: Media):
+    with pytest.raises(RequestError, match=message):
+        Request.parse(FIELDS | {"loras": [{"file": media} | change]})
+
+
+def test_one_expert_of_two_may_have_a_lora(media: Media):
+    loras = [{"file": media, "expert": expert} for expert in ("high", "low", "both")]
+    request = Request.parse(FIELDS | {"checkpoint": "wan2.2-t2v-a14b", "loras": loras})
+    assert [lora.expert for lora in request.loras] == ["high", "low", "both"]
+
+
+def test_more_loras_than_eight_are_refused(media: Media):
+    Request.parse(FIELDS | {"loras": [{"file": media}] * 8})
+    with pytest.raises(RequestError, match="cannot have 9 LoRAs"):
+        Request.parse(FIELDS | {"loras": [{"file": media}] * 9})

@@ -1,7 +1,7 @@
 """Weights on disk -> components on a device.
 
-The only place that loads weights. The class of each component comes from the table below, never
-from a file; weights are safetensors; nothing is fetched.
+The only place that loads weights, those of LoRA files with lora.py. The class of each component
+comes from the table below, never from a file; weights are safetensors; nothing is fetched.
 
 The text encoder is larger than most transformers and speaks once: it is loaded apart, on the CPU,
 and its caller lets it go before the rest comes.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +38,9 @@ from freeswim import paths
 from freeswim.errors import CheckpointCorrupt, CheckpointMissing, RequestError
 from freeswim.method.denoise import LowNoiseExpert
 from freeswim.models.catalog import Checkpoint
+from freeswim.models.lora import Changes, apply_changes, plan_changes
 from freeswim.models.memory import MemoryPolicy, Precision
+from freeswim.request import Lora
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 LARGEST_JSON = 8 * 2**20  # bytes of an index or a configuration
@@ -51,6 +53,8 @@ CLASSES: dict[str, Any] = {  # of the models in a checkpoint's folder, by subfol
     "image_encoder": CLIPVisionModel,
 }
 ALWAYS_FLOAT32 = ("vae", "image_encoder")
+EXPERTS = {"transformer": "high", "transformer_2": "low"}  # by the noise that they remove
+NO_CHANGES: Mapping[str, Changes] = {}
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,7 @@ def load(
     checkpoint: Checkpoint,
     device: torch.device,
     *,
+    changes: Mapping[str, Changes] = NO_CHANGES,
     precision: Precision = "plain",
     policy: MemoryPolicy = MemoryPolicy(),  # noqa: B008 (frozen)
 ) -> Components:
@@ -142,6 +147,7 @@ def load(
     the CPU for its one picture, always in float32, as in diffusers' own examples.
 
     Args:
+        changes: what LoRAs add to the weights of each transformer; of `plan_loras`.
         precision: how the transformers' weights are stored.
         policy: where they live.
 
@@ -175,11 +181,35 @@ def load(
         )
         _check_fit(checkpoint, pipeline, text_width)
     experts = [pipeline.transformer, pipeline.transformer_2][: checkpoint.num_experts]
+    for name, changes_of_expert in changes.items():  # before the weights are rounded to `precision`
+        apply_changes(getattr(pipeline, name), changes_of_expert, device)
     for expert in experts:
         _store(expert, precision, compute_dtype(device))
     pipeline.vae.to(device)
     _place_experts(experts, device, policy)
     return Components(checkpoint, pipeline, device)
+
+
+def plan_loras(checkpoint: Checkpoint, loras: Sequence[Lora]) -> dict[str, Changes]:
+    """What `loras` change in each transformer of `checkpoint`, for `load`; no weights are loaded.
+
+    Raises:
+        LoraError: a LoRA cannot be used, or not with this checkpoint.
+        CheckpointMissing, CheckpointCorrupt: as `load`.
+    """
+    if not loras:
+        return {}
+    folder = checkpoint_folder(checkpoint)
+    _check_folder(checkpoint, folder)
+    changes: dict[str, Changes] = {}
+    for name in list(EXPERTS)[: checkpoint.num_experts]:
+        config = _read_json(checkpoint, folder / name / "config.json")
+        with _named(checkpoint, name), torch.device("meta"):  # shapes without weights
+            transformer: Any = WanTransformer3DModel.from_config(config)
+        shapes = {key: tuple(weight.shape) for key, weight in transformer.named_parameters()}
+        its_loras = [lora for lora in loras if lora.expert in ("both", EXPERTS[name])]
+        changes[name] = plan_changes(its_loras, shapes)
+    return changes
 
 
 def load_text_encoder(checkpoint: Checkpoint, dtype: torch.dtype) -> WanImageToVideoPipeline:

@@ -165,6 +165,12 @@ def test_presets_that_are_not_here_say_how_to_get_them(window: Window):
         assert is_here or ("huggingface.co" in how and "Wan-AI/Wan2." in how)
 
 
+def test_presets_that_need_a_lora_are_not_offered(window: Window):
+    presets = [window.preset.itemData(index) for index in range(window.preset.count())]
+    assert "wan21-14b-1440p" in {preset.name for preset in presets}
+    assert not any(preset.needs_lora for preset in presets)
+
+
 def test_a_preset_whose_checkpoint_is_here_can_be_chosen(
     qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
