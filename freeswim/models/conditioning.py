@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, repeat
 
 import numpy as np
 import torch
@@ -68,28 +69,34 @@ def image_condition(
     pictures = [
         ImageOps.fit(Image.fromarray(image), size, Image.Resampling.LANCZOS) for image in images
     ]
-    pixels = [
-        torch.from_numpy(np.asarray(picture, np.float32)).permute(2, 0, 1)[None] / 127.5 - 1
+    first, *last = (
+        torch.from_numpy(np.asarray(picture, np.float32)).permute(2, 0, 1) / 127.5 - 1
         for picture in pictures
-    ]
-    pipeline = components.pipeline
-    width, height = size
-    autoencoder.prepare(components.vae, width * height)
-    _, *condition = pipeline.prepare_latents(
-        pixels[0],
-        batch_size=1,
-        height=height,
-        width=width,
-        num_frames=num_frames,
-        dtype=torch.float32,
-        device=components.device,
-        latents=torch.empty(0),  # given, so that none are drawn
-        last_image=pixels[1] if len(pixels) > 1 else None,
     )
+    pipeline = components.pipeline
     if pipeline.config["expand_timesteps"]:
-        return ImageCondition(first_frame=condition[0])
+        first_frame = autoencoder.encode_frames(components.vae, [first], num_frames=1, size=size)
+        return ImageCondition(first_frame=first_frame)
+    blank = repeat(torch.zeros_like(first), num_frames - 1 - len(last))
+    latents = autoencoder.encode_frames(
+        components.vae, chain([first], blank, last), num_frames=num_frames, size=size
+    )
     image_embeds = None
     if components.transformer.config["image_dim"] is not None:
         image_embeds = pipeline.encode_image(pictures[0], pipeline.image_encoder.device)
         image_embeds = image_embeds.to(components.device)
-    return ImageCondition(channels=condition[0], image_embeds=image_embeds)
+    group = components.vae.config["scale_factor_temporal"]
+    channels = torch.cat([_known_frames(latents, group, bool(last)), latents], dim=1)
+    return ImageCondition(channels=channels, image_embeds=image_embeds)
+
+
+def _known_frames(latents: Tensor, group: int, has_last: bool) -> Tensor:
+    """1 where a frame is an image and 0 where it is blank, (1, group, T, h, w).
+
+    A channel for each frame of a latent frame; the first one stands for a single frame.
+    """
+    known = latents.new_zeros(1, group, *latents.shape[2:])
+    known[:, :, 0] = 1
+    if has_last:
+        known[:, -1, -1] = 1
+    return known

@@ -146,18 +146,6 @@ def decode_frames(
             yield frame
 
 
-def prepare(vae: AutoencoderKLWan, pixels: int) -> None:
-    """Have diffusers' own `vae.encode` code frames of so many pixels as this module does.
-
-    It measures tiles after patches have become channels: without the division those of an
-    autoencoder with patches would be that many times larger than asked for.
-    """
-    vae.use_tiling = False
-    if pixels > WHOLE_FRAME:
-        side, stride = TILE // _patch(vae), STRIDE // _patch(vae)
-        vae.enable_tiling(side, side, stride, stride)
-
-
 # --------------------------------------------------------------------------- where the tiles lie
 
 

@@ -148,15 +148,6 @@ def test_tiled_encode_is_diffusers_tiled_encode(vae: AutoencoderKLWan):
 
 
 @torch.no_grad()
-@pytest.mark.usefixtures("small_tiles")
-def test_prepared_autoencoder_encodes_in_the_same_tiles(vae: AutoencoderKLWan):
-    video = random_video(SIZE, 1)
-    autoencoder.prepare(vae, SIZE[0] * SIZE[1])
-    mean, std = statistics(vae)
-    theirs = (vae.encode(video).latent_dist.mode() - mean) / std  # pyright: ignore
-    assert largest_difference(autoencoder.encode(vae, video), theirs) < 1e-5
-
-
 def test_frames_above_480p_are_tiled(demo: AutoencoderKLWan):
     assert len(autoencoder._Grid.of_pixels(demo, (832, 480)).tiles) == 1
     tiles = autoencoder._Grid.of_pixels(demo, (3840, 2160)).tiles
