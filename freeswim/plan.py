@@ -104,6 +104,12 @@ class Plan:
                 said = f"{work:.3g} PFLOP" if work >= 1 else f"{1000 * work:.3g} TFLOP"
             yield stage, said, self.minutes[stage]
 
+    @property
+    def all_minutes(self) -> float | None:
+        """Of all stages together; None: one of them is not measured yet."""
+        known = [minutes for minutes in self.minutes.values() if minutes is not None]
+        return sum(known) if len(known) == len(self.minutes) else None
+
     def verdict(self, need: Need) -> str:
         """What the plan does with a policy, in words."""
         if not need.fits(self.machine):

@@ -83,14 +83,11 @@ def planned(plan: Plan, *, as_json: bool) -> None:
         return
     for text in plan.request.notes:
         note(f"Note: {text}")
-    stages = [
-        [stage, work, "not measured yet" if minutes is None else f"{minutes:.1f}"]
-        for stage, work, minutes in plan.stages()
-    ]
-    table(["stage", "work", "minutes"], stages)
+    stages = [[stage, work, _duration(minutes)] for stage, work, minutes in plan.stages()]
+    table(["stage", "work", "time"], [*stages, ["all", "", _duration(plan.all_minutes)]])
     if plan.machine.device_type == "cpu":
         needs = [[_gigabytes(need.host_bytes), plan.verdict(need)] for need in plan.needs]
-        table(["memory", ""], needs)
+        table(["memory needed", ""], needs)
     else:
         needs = [
             [
@@ -101,12 +98,20 @@ def planned(plan: Plan, *, as_json: bool) -> None:
             ]
             for need in plan.needs
         ]
-        table(["policy", plan.machine.name, "host memory", ""], needs)
+        table(["memory policy", plan.machine.name, "host memory", ""], needs)
     result(f"Tokens: {plan.tokens:,}. Disk, while it is made: {_gigabytes(plan.disk_bytes)}.")
 
 
+def _duration(minutes: float | None) -> str:
+    if minutes is None:
+        return "not measured yet"
+    if minutes < 1:
+        return f"{60 * minutes:.0f} s"
+    return f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:.1f} h"
+
+
 def _gigabytes(num_bytes: int) -> str:
-    return f"{num_bytes / 1e9:.1f} GB"
+    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.0f} MB"
 
 
 @contextmanager

@@ -370,6 +370,49 @@ def test_place_that_cannot_be_written_is_status_6_before_any_work(
     assert Path("taken.mp4").read_text() == "mine"
 
 
+def test_plan_says_what_a_take_would_need_and_makes_none(capsys: pytest.CaptureFixture[str]):
+    assert main(["plan", "generate", PROMPT, *QUICK]) == 0
+    said = capsys.readouterr().out
+    assert "Tokens: " in said
+    assert said.count("not measured yet") == 5  # four stages, and all of them
+    assert files() == []
+    assert main(["generate", PROMPT, *QUICK, "--out", "t.mp4"]) == 0
+    assert main(["plan", "generate", PROMPT, *QUICK]) == 0
+    assert "not measured yet" not in capsys.readouterr().out
+
+
+def test_plan_for_programs_has_the_numbers(capsys: pytest.CaptureFixture[str]):
+    assert main(["plan", "generate", PROMPT, *QUICK, "--json"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    plan = json.loads(line)
+    assert plan["event"] == "plan"
+    assert plan["work"].keys() == plan["minutes"].keys() == {"base", "upsample", "refine", "write"}
+    assert plan["needs"][0]["verdict"] == "taken"
+    assert 0.5e9 < plan["needs"][0]["host_bytes"] < 2e9
+
+
+@pytest.mark.parametrize("command", ["plan", "make"])
+def test_budget_that_is_too_small_is_status_5_with_the_numbers(
+    capsys: pytest.CaptureFixture[str], command: str
+):
+    prefix = ["plan"] if command == "plan" else []
+    out = [] if command == "plan" else ["--out", "t.mp4"]
+    wanted = ["generate", PROMPT, "--preset", "demo", "--size", "2048x2048", *out]
+    assert main([*prefix, *wanted, "--memory", "0.9GB"]) == 5
+    said = capsys.readouterr().err
+    assert "2048x2048, 9 frames, need " in said
+    assert "0.9 GB may be used" in said
+    assert "This would fit: " in said
+    assert files() == []
+
+
+@pytest.mark.parametrize("memory", ["much", "-1", "0", "nan", "1e99"])
+def test_budget_that_is_no_memory_is_bad_usage(memory: str):
+    with pytest.raises(SystemExit) as caught:
+        main(["generate", PROMPT, "--memory", memory])
+    assert caught.value.code == 2
+
+
 @pytest.mark.parametrize("is_filled_meanwhile", [False, True])
 def test_full_disk_is_status_6_and_leaves_nothing(
     capsys: pytest.CaptureFixture[str],
