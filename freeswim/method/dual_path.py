@@ -161,10 +161,11 @@ class _CrossAttention:
 
 
 def _rotate(tokens: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-    """Rotary position embedding of (B, L, heads, head dim), as the Wan transformer defines it."""
-    even, odd = tokens.unflatten(-1, (-1, 2)).unbind(-1)
-    cosines, sines = cosines[..., 0::2], sines[..., 1::2]  # (1, L, 1, head dim / 2)
-    rotated = torch.empty_like(tokens)
-    rotated[..., 0::2] = even * cosines - odd * sines
-    rotated[..., 1::2] = even * sines + odd * cosines
-    return rotated
+    """Rotary position embedding of (B, L, heads, head dim), as the Wan transformer defines it.
+
+    Neighbouring channels are the parts of one complex number, turned by its position's angle: one
+    read and one write of the tokens.
+    """
+    turns = torch.complex(cosines[..., 0::2], sines[..., 0::2])  # (1, L, 1, head dim / 2)
+    numbers = torch.view_as_complex(tokens.to(cosines.dtype).unflatten(-1, (-1, 2)))
+    return torch.view_as_real(numbers * turns).flatten(-2).type_as(tokens)
