@@ -25,7 +25,7 @@ from torch import Tensor
 from freeswim import __version__, sidecar
 from freeswim.checkpoint import Checkpoints
 from freeswim.errors import MediaError, OutOfMemory, RequestError
-from freeswim.method.attention import choose_backend
+from freeswim.method.attention import choose_backends, window_candidates
 from freeswim.method.denoise import refine, sample_base
 from freeswim.method.schedule import ResumePoint, add_noise
 from freeswim.method.settings import RefineSettings
@@ -123,7 +123,8 @@ def generate(
     source = open_clip(request)
     images = open_images(request)
     torch_device = choose_device(device)
-    backend = attention_backend(request, torch_device)
+    if request.needs_refine:
+        window_candidates(request.refine, request.window, torch_device)  # or ends here
     story = Story(on_progress)
 
     with _memory_named(request):
@@ -146,7 +147,7 @@ def generate(
         media=output,
         request=request,
         frame_rate=request.model.frame_rate if source is None else source.frame_rate,
-        attention_backend=backend,
+        attention_backend=attention_backend(request, components),
         device=str(torch_device),
         dtype=str(components.transformer.dtype).removeprefix("torch."),
         seconds=story.seconds,
@@ -188,16 +189,24 @@ def open_images(request: Request) -> list[np.ndarray]:
     return images
 
 
-def attention_backend(request: Request, device: torch.device) -> str | None:
-    """How the refine pass will compute window attention; `full` where it covers everything.
+def attention_backend(request: Request, components: Components) -> str | None:
+    """What the refine pass computed attention with, as the sidecar says it.
 
-    Raises:
-        RequestError: what the request asks for cannot run on `device`.
+    That of the window, `full` where it covers everything; with `+sage` where SageAttention
+    computed the full branch.
     """
     if not request.needs_refine:
         return None
-    backend = choose_backend(request.refine.attention, request.window, device)
-    return "full" if request.window.is_full else backend
+    transformer = components.transformer
+    backends = choose_backends(
+        request.refine,
+        request.window,
+        components.device,
+        transformer.dtype,
+        transformer.config["attention_head_dim"],
+    )
+    window = "full" if request.window.is_full else backends.window
+    return window if backends.full == "exact" else f"{window}+{backends.full}"
 
 
 def first_frame_of(video: Tensor, request: Request) -> list[np.ndarray]:
