@@ -43,6 +43,7 @@ TORCH_FREE = [
 FLOORS = [
     ["cli"],
     ["demo", "bench"],
+    ["bench_autoencoder"],
     ["generate", "terminal"],
     ["checkpoint", "sidecar", "presets", "models.conditioning", "timeline.export"],
     ["request", "models.loading"],
