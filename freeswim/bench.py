@@ -4,10 +4,11 @@ A second is worth little on its own: machines differ, and others use them. So ev
 thing is measured in turn, round after round, and what is reported is the median of the rounds'
 ratios against
 
-* full attention, and
+* full attention,
 * the official cost: tests/bench/official_cost.py, our own plain reading of what the official
   program computes. It is not part of the installed package: it is found beside the package in a
-  checkout, and without it that column is left out. No option names another file, for it is run.
+  checkout, and without it that column is left out. No option names another file, for it is run;
+* diffusers' own coding of video in tiles (bench_autoencoder.py), with the memory that both take.
 
 The transformer is random: what it costs does not depend on what it has learned.
 """
@@ -27,7 +28,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
@@ -37,8 +38,9 @@ import torch
 from diffusers import WanTransformer3DModel
 from torch import Tensor
 
-from freeswim import __version__
-from freeswim.errors import FreeswimError
+from freeswim import __version__, bench_autoencoder
+from freeswim.errors import FreeswimError, RequestError
+from freeswim.machine import cpu_model
 from freeswim.method import RefineSettings, refine
 from freeswim.method.attention import available_backends, full_attention, window_attention
 from freeswim.method.window import InwardWindow
@@ -46,9 +48,9 @@ from freeswim.models.loading import choose_device
 from freeswim.output import as_output_error, check_place, publish, workspace
 from freeswim.video.writer import CODECS, write_video
 
-Benchmark = Literal["attention", "refine", "write"]
+Benchmark = Literal["attention", "refine", "autoencoder", "write"]
 Clock = Literal["wall", "processor"]
-BENCHMARKS: tuple[Benchmark, ...] = ("attention", "refine", "write")
+BENCHMARKS: tuple[Benchmark, ...] = ("attention", "refine", "autoencoder", "write")
 
 CHECKOUT = Path(__file__).parents[1]
 OFFICIAL_COST = CHECKOUT / "tests" / "bench" / "official_cost.py"
@@ -68,6 +70,8 @@ class Shape:
     ffn_dim: int  # feed-forward width
     blocks: int
     text_tokens: int
+    coded_size: tuple[int, int] = (1920, 1088)  # through the autoencoder, px
+    coded_frames: int = 9  # 4n + 1
     sizes: tuple[tuple[int, int], ...] = ((1920, 1080), (3840, 2160))  # written, px
     frames: int = 8  # written
     dtype: torch.dtype = torch.float32  # of the transformer
@@ -80,7 +84,8 @@ _WAN_1_3B: dict[str, Any] = {
 SHAPES = {
     "quick": Shape(
         (InwardWindow(2, 10, 12, 5, 6),),
-        heads=2, head_dim=16, ffn_dim=64, blocks=2, text_tokens=8, sizes=((64, 48),), frames=2,
+        heads=2, head_dim=16, ffn_dim=64, blocks=2, text_tokens=8, coded_size=(64, 48), coded_frames=5,
+        sizes=((64, 48),), frames=2,
     ),
     "mid": Shape(
         (
@@ -91,7 +96,9 @@ SHAPES = {
         heads=4, head_dim=64, ffn_dim=1024, blocks=6, text_tokens=64,
     ),
     "1.3b-1080p": Shape((InwardWindow(21, 68, 120, 30, 52),), **_WAN_1_3B),
-    "1.3b-4k": Shape((InwardWindow(21, 136, 240, 30, 52),), **_WAN_1_3B),
+    "1.3b-4k": Shape(
+        (InwardWindow(21, 136, 240, 30, 52),), coded_size=(3840, 2160), **_WAN_1_3B
+    ),
 }  # fmt: skip
 
 
@@ -117,7 +124,7 @@ class Report:
     versions: dict[str, str]
     commit: str | None  # of the checkout, "-dirty" where it was changed since; None: no checkout
     shape: str
-    clock: Clock  # "processor" where one CPU thread computes; writing is always "wall"
+    clock: Clock  # "processor" where one CPU thread computes; coding and writing are always "wall"
     results: list[Result]
     notes: list[str]
 
@@ -129,6 +136,7 @@ def run_bench(
     device: str = "auto",
     threads: int | None = None,
     rounds: int = 3,
+    coded_frames: int | None = None,
     on_note: Callable[[str], None] = lambda text: None,
 ) -> Report:
     """Measure.
@@ -140,13 +148,21 @@ def run_bench(
         threads: of torch on a CPU; None: as many as torch takes. With one, time is processor time,
             which others on the machine change little.
         rounds: how often each way is measured.
+        coded_frames: that go through the autoencoder, 4n + 1; None: as many as the shape has.
         on_note: called with a line at every round.
 
     Raises:
-        RequestError: no such device.
+        RequestError: no such device, or a number of frames that the autoencoder does not have.
         FreeswimError: two ways that must agree do not.
     """
-    where = choose_device(device)
+    where, what = choose_device(device), SHAPES[shape]
+    if coded_frames is not None:
+        if coded_frames % 4 != 1:
+            raise RequestError(
+                f"The autoencoder cannot code {coded_frames} frames.",
+                hint=f"Use {-(-(coded_frames - 1) // 4) * 4 + 1}: one frame, and groups of four.",
+            )
+        what = replace(what, coded_frames=coded_frames)
     own_threads = torch.get_num_threads()
     try:
         torch.set_num_threads(threads or own_threads)
@@ -155,9 +171,10 @@ def run_bench(
         machine, notes, results = _machine(where), [], []
         if "refine" in benchmarks and not OFFICIAL_COST.is_file():
             notes.append("Not a checkout: the official cost is left out.")
-        measure = {"attention": _bench_attention, "refine": _bench_refine, "write": _bench_write}
         for name in benchmarks:
-            results += measure[name](SHAPES[shape], stopwatch)
+            results += _MEASURES[name](what, stopwatch)
+        if any(one.benchmark == "autoencoder" and PEAK not in one.ratios for one in results):
+            notes.append("Peak memory: not measured, for this system does not tell it.")
         machine["load_at_end"] = _load()
     finally:
         torch.set_num_threads(own_threads)
@@ -422,6 +439,45 @@ def _refine_ratios(name: str, seconds: dict[str, list[float]]) -> dict[str, floa
     return ratios
 
 
+# ------------------------------------------------------------------------------------ autoencoder
+
+PEAK = "peak MiB above the model"
+
+
+def _bench_autoencoder(shape: Shape, stopwatch: _Stopwatch) -> list[Result]:
+    """Every way of coding in a process of its own, in turn. Encoders are children: wall clock."""
+    width, height = shape.coded_size
+    case = f"{width}x{height}, {shape.coded_frames} frames"
+    costs: dict[str, list[bench_autoencoder.Cost]] = {way: [] for way in bench_autoencoder.WAYS}
+    for number in range(stopwatch.num_rounds):
+        stopwatch.on_note(f"autoencoder {case}, round {number + 1} of {stopwatch.num_rounds}")
+        for way, measured in costs.items():
+            measured.append(
+                bench_autoencoder.measure(
+                    bench_autoencoder.Coding(
+                        way, width, height, shape.coded_frames,
+                        str(stopwatch.device), torch.get_num_threads(),
+                    )
+                )
+            )  # fmt: skip
+    seconds = {
+        way: [cost.seconds / shape.coded_frames for cost in measured]
+        for way, measured in costs.items()
+    }
+    results: list[Result] = []
+    for way, rounds in seconds.items():
+        ratios: dict[str, float] = {}
+        baseline = way.replace("freeswim", bench_autoencoder.BASELINE)
+        if baseline != way:
+            ratios["faster than diffusers"] = _ratio(seconds[baseline], rounds)
+        peaks = [cost.peak_bytes for cost in costs[way] if cost.peak_bytes is not None]
+        if peaks:
+            ratios[PEAK] = statistics.median(peaks) / 2**20
+        median = statistics.median(rounds)
+        results.append(Result("autoencoder", case, way, "frame", median, rounds, ratios))
+    return results
+
+
 # ------------------------------------------------------------------------------------------ write
 
 
@@ -463,6 +519,14 @@ def _textured(width: int, height: int) -> list[np.ndarray]:
     return [(gradient + one).clip(0, 65_535).astype(np.uint16) for one in noise]
 
 
+_MEASURES: dict[Benchmark, Callable[[Shape, _Stopwatch], list[Result]]] = {
+    "attention": _bench_attention,
+    "refine": _bench_refine,
+    "autoencoder": _bench_autoencoder,
+    "write": _bench_write,
+}
+
+
 # ---------------------------------------------------------------------------------------- machine
 
 
@@ -470,22 +534,13 @@ def _machine(device: torch.device) -> dict[str, Any]:
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {
         "system": platform.system(),
-        "cpu": _cpu_model(),
+        "cpu": cpu_model(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": device.type,
         "gpu": gpu,
         "load_at_start": _load(),
     }
-
-
-def _cpu_model() -> str:
-    linux = Path("/proc/cpuinfo")
-    if linux.is_file():
-        for line in linux.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _load() -> float | None:

@@ -191,6 +191,7 @@ def _bench(options: argparse.Namespace) -> None:
         device=options.device,
         threads=options.threads,
         rounds=1 if options.quick else options.rounds,
+        coded_frames=options.frames,
         on_note=terminal.note,
     )
     save_report(report, out, overwrite=options.overwrite)
@@ -364,9 +365,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_takes(plan.add_subparsers(required=True, metavar="COMMAND"), _plan)
 
     bench = _command(commands, "bench", _bench, "how fast this machine is, as ratios in one run")
-    bench.add_argument("what", choices=("attention", "refine", "write", "all"))
+    bench.add_argument("what", choices=("attention", "refine", "autoencoder", "write", "all"))
     bench.add_argument("--shape", choices=("mid", "1.3b-1080p", "1.3b-4k"), default="mid")
     bench.add_argument("--quick", action="store_true", help="a shape that shows it runs, no more")
+    bench.add_argument(
+        "--frames", type=_at_least_one, metavar="N", help="through the autoencoder; default 9"
+    )
     bench.add_argument("--rounds", type=_at_least_one, default=3, metavar="N", help="default 3")
     bench.add_argument(
         "--threads", type=_at_least_one, metavar="N", help="of a CPU; 1: processor time, not wall"

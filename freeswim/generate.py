@@ -28,7 +28,7 @@ from freeswim.errors import MediaError, RequestError
 from freeswim.history import PastRun, past_runs, remember
 from freeswim.ladder import AllRungsFailed, climb
 from freeswim.machine import inspect
-from freeswim.method.attention import choose_backend
+from freeswim.method.attention import choose_backends, window_candidates
 from freeswim.method.denoise import refine, sample_base
 from freeswim.method.schedule import ResumePoint, add_noise
 from freeswim.method.settings import RefineSettings
@@ -153,7 +153,8 @@ def generate(
     check_checkpoint(request.model)
     loras = open_loras(request)
     torch_device = choose_device(device)
-    backend = attention_backend(request, torch_device)
+    if request.needs_refine:
+        window_candidates(request.refine, request.window, torch_device)  # or ends here
     plan = make_plan(request, inspect(torch_device).limited(memory), past_runs())
     policies = admit(plan)
     check_disk(output, plan.disk_bytes)
@@ -179,7 +180,7 @@ def generate(
             media=output,
             request=request,
             frame_rate=request.model.frame_rate if source is None else source.frame_rate,
-            attention_backend=backend,
+            attention_backend=attention_backend(request, components),
             device=str(torch_device),
             dtype=str(components.transformer.dtype).removeprefix("torch."),
             memory_policy=str(policy),
@@ -237,16 +238,24 @@ def open_loras(request: Request) -> Mapping[str, Changes]:
     return plan_loras(request.model, request.loras)
 
 
-def attention_backend(request: Request, device: torch.device) -> str | None:
-    """How the refine pass will compute window attention; `full` where it covers everything.
+def attention_backend(request: Request, components: Components) -> str | None:
+    """What the refine pass computed attention with, as the sidecar says it.
 
-    Raises:
-        RequestError: what the request asks for cannot run on `device`.
+    That of the window, `full` where it covers everything; with `+sage` where SageAttention
+    computed the full branch.
     """
     if not request.needs_refine:
         return None
-    backend = choose_backend(request.refine.attention, request.window, device)
-    return "full" if request.window.is_full else backend
+    transformer = components.transformer
+    backends = choose_backends(
+        request.refine,
+        request.window,
+        components.device,
+        transformer.dtype,
+        transformer.config["attention_head_dim"],
+    )
+    window = "full" if request.window.is_full else backends.window
+    return window if backends.full == "exact" else f"{window}+{backends.full}"
 
 
 def first_frame_of(clip: Clip, request: Request) -> list[np.ndarray]:

@@ -24,7 +24,7 @@ class Take:
     media: Path  # the video file
     request: Request
     frame_rate: Fraction  # of the video, frames per second, exact
-    attention_backend: str | None  # of the window attention; None: there was no refine pass
+    attention_backend: str | None  # what really ran; None: there was no refine pass
     device: str
     dtype: str  # of the transformer
     memory_policy: str  # where weights were; changes no pixel

@@ -47,6 +47,7 @@ TORCH_FREE = [
 FLOORS = [
     ["cli"],
     ["demo", "bench"],
+    ["bench_autoencoder"],
     ["generate", "terminal"],
     ["machine"],
     [

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from freeswim import bench
+from freeswim import bench, bench_autoencoder
 from freeswim.cli import main
 from freeswim.errors import FreeswimError
 
@@ -34,7 +34,7 @@ def test_all_prints_tables_and_writes_the_machine_versions_and_commit(capsys):
     assert {"freeswim", "python", "torch", "diffusers"} <= set(report["versions"])
     assert report["commit"] is None or len(report["commit"].removesuffix("-dirty")) == 40
     assert [result["benchmark"] for result in report["results"]] == (
-        ["attention"] * 2 + ["refine"] * 6 + ["write"]
+        ["attention"] * 2 + ["refine"] * 6 + ["autoencoder"] * 4 + ["write"]
     )
     for result in report["results"]:
         assert result["seconds"] > 0 and len(result["rounds"]) == 1
@@ -62,6 +62,46 @@ def test_window_attention_is_compared_with_full_attention_and_with_the_ideal():
     assert tiled["ratios"]["× ideal"] == pytest.approx(
         tiled["seconds"] / full["seconds"] / share, rel=1e-6
     )
+
+
+def test_autoencoder_is_measured_against_diffusers_own_with_the_memory_of_both():
+    report = run("autoencoder")
+    results = {result["way"]: result for result in report["results"]}
+    assert list(results) == [
+        "decode and write, freeswim", "decode and write, diffusers",
+        "encode, freeswim", "encode, diffusers",
+    ]  # fmt: skip
+    tells_memory = Path("/proc/self/clear_refs").exists()
+    for way, result in results.items():
+        assert ("faster than diffusers" in result["ratios"]) == ("freeswim" in way)
+        assert (bench.PEAK in result["ratios"]) == tells_memory
+        assert result["case"] == "64x48, 5 frames"
+    ours, theirs = (results[f"decode and write, {by}"] for by in ("freeswim", "diffusers"))
+    assert ours["ratios"]["faster than diffusers"] == theirs["seconds"] / ours["seconds"]
+    assert bool(report["notes"]) == (not tells_memory)
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells it only")
+def test_peak_memory_is_that_of_the_work_alone():
+    before = bench_autoencoder._start_peak()
+    assert before is not None
+    ballast = torch.ones(1 << 24)  # 64 MiB
+    del ballast
+    above = bench_autoencoder._memory("VmHWM") - before
+    assert 60 << 20 < above < 72 << 20  # the kernel counts pages a little late
+    after = bench_autoencoder._start_peak()
+    assert after is not None and bench_autoencoder._memory("VmHWM") - after < 8 << 20
+
+
+def test_frames_that_the_autoencoder_does_not_have_are_refused(capsys):
+    assert main(["bench", "autoencoder", "--quick", "--frames", "8", "--device", "cpu"]) == 2
+    assert "Use 9" in capsys.readouterr().err
+
+
+def test_a_way_of_coding_that_fails_is_named_with_what_it_said():
+    coding = bench_autoencoder.Coding("encode, freeswim", 64, 48, 5, "no such device", 1)
+    with pytest.raises(FreeswimError, match=r"encode, freeswim of 64x48 failed: .*device"):
+        bench_autoencoder.measure(coding)
 
 
 def test_outside_a_checkout_the_official_cost_is_left_out_with_a_note(monkeypatch, capsys):

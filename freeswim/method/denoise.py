@@ -18,7 +18,7 @@ from diffusers import UniPCMultistepScheduler, WanTransformer3DModel
 from torch import Tensor
 
 from freeswim.errors import NumericalError
-from freeswim.method.attention import choose_backend
+from freeswim.method.attention import choose_backends
 from freeswim.method.dual_path import DualPath, Kept
 from freeswim.method.schedule import (
     ResumePoint,
@@ -151,11 +151,10 @@ def refine(
     """
     scheduler, timesteps = refine_schedule(settings, latents.device)
     window = token_window(transformer, latents, native_grid)
+    head_dim = transformer.config["attention_head_dim"]
     branches = {
-        "scale": attention_scale(
-            settings.temperature, window, transformer.config["attention_head_dim"]
-        ),
-        "backend": choose_backend(settings.attention, window, latents.device),
+        "scale": attention_scale(settings.temperature, window, head_dim),
+        "backends": choose_backends(settings, window, latents.device, transformer.dtype, head_dim),
     }
     experts = [transformer] if low_noise is None else [transformer, low_noise.transformer]
     rows_at_once = _rows_at_once(transformer, latents)

@@ -19,7 +19,7 @@ import torch
 from diffusers import WanTransformer3DModel
 from torch import Tensor
 
-from freeswim.method.attention import ExactBackend, full_attention, window_attention
+from freeswim.method.attention import Backends, full_attention, window_attention
 from freeswim.method.window import InwardWindow
 
 Kept = list[Tensor]  # cross-attention output of each block, (rows, L, D)
@@ -34,7 +34,7 @@ class DualPath:
         transformer: a Wan transformer.
         window: inward window of the latents that are forwarded.
         scale: of both branches' self-attention.
-        backend: exact backend of the window attention.
+        backends: of both branches' self-attention.
     """
 
     def __init__(
@@ -43,10 +43,10 @@ class DualPath:
         window: InwardWindow,
         *,
         scale: float,
-        backend: ExactBackend,
+        backends: Backends,
     ) -> None:
         self._blocks: Any = transformer.blocks
-        self._branch = _Branch(window, scale, backend, num_blocks=len(transformer.blocks))
+        self._branch = _Branch(window, scale, backends, num_blocks=len(transformer.blocks))
         self._ordinary: list[tuple[Any, Any]] = []
 
     def __enter__(self) -> Self:
@@ -92,7 +92,7 @@ class _Branch:
 
     window: InwardWindow
     scale: float
-    backend: ExactBackend
+    backends: Backends
     num_blocks: int
     name: Literal["full", "window"] = "window"
     override: Kept | None = None
@@ -128,10 +128,12 @@ class _SelfAttention:
 
         branch = self.branch
         if branch.name == "full":
-            out = full_attention(query, key, value, scale=branch.scale)
+            out = full_attention(
+                query, key, value, scale=branch.scale, backend=branch.backends.full
+            )
         else:
             out = window_attention(
-                query, key, value, branch.window, scale=branch.scale, backend=branch.backend
+                query, key, value, branch.window, scale=branch.scale, backend=branch.backends.window
             )
         return attn.to_out[1](attn.to_out[0](out.flatten(2).type_as(hidden_states)))
 
@@ -161,10 +163,11 @@ class _CrossAttention:
 
 
 def _rotate(tokens: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-    """Rotary position embedding of (B, L, heads, head dim), as the Wan transformer defines it."""
-    even, odd = tokens.unflatten(-1, (-1, 2)).unbind(-1)
-    cosines, sines = cosines[..., 0::2], sines[..., 1::2]  # (1, L, 1, head dim / 2)
-    rotated = torch.empty_like(tokens)
-    rotated[..., 0::2] = even * cosines - odd * sines
-    rotated[..., 1::2] = even * sines + odd * cosines
-    return rotated
+    """Rotary position embedding of (B, L, heads, head dim), as the Wan transformer defines it.
+
+    Neighbouring channels are the parts of one complex number, turned by its position's angle: one
+    read and one write of the tokens.
+    """
+    turns = torch.complex(cosines[..., 0::2], sines[..., 0::2])  # (1, L, 1, head dim / 2)
+    numbers = torch.view_as_complex(tokens.to(cosines.dtype).unflatten(-1, (-1, 2)))
+    return torch.view_as_real(numbers * turns).flatten(-2).type_as(tokens)

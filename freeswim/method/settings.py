@@ -10,6 +10,7 @@ from freeswim.errors import RequestError
 Temperature = Literal["official", "entropy", "none"]
 Guidance = Literal["full", "none"]
 AttentionBackend = Literal["auto", "natten", "flex", "tiled"]
+FullAttention = Literal["exact", "sage"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +52,7 @@ class RefineSettings:
     override_unconditional: bool = False  # the official `nocache` mode overrides here too
     temperature: Temperature = "official"  # of both branches' self-attention
     attention: AttentionBackend = "auto"  # how window attention is computed; never what
+    full_attention: FullAttention = "exact"  # of the full branch; sage: approximate, CUDA only
 
     def __post_init__(self) -> None:
         _check_steps(self.steps)

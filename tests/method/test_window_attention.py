@@ -8,14 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from freeswim.errors import RequestError
-from freeswim.method import attention
-from freeswim.method.attention import (
-    available_backends,
-    choose_backend,
-    full_attention,
-    window_attention,
-)
+from freeswim.method import flex, tiled
+from freeswim.method.attention import ExactBackend, full_attention, window_attention
 from freeswim.method.window import InwardWindow
 
 CPU = torch.device("cpu")
@@ -53,7 +47,7 @@ def random_tokens(window: InwardWindow, *, heads: int = 2, head_dim: int = 8) ->
     return [torch.randn(shape, generator=generator) for _ in range(3)]
 
 
-def assert_exact(window: InwardWindow, backend: attention.ExactBackend) -> None:
+def assert_exact(window: InwardWindow, backend: ExactBackend) -> None:
     query, key, value = random_tokens(window)
     got = window_attention(query, key, value, window, scale=0.3, backend=backend)
     want = brute_force(query, key, value, window, 0.3)
@@ -75,12 +69,13 @@ windows = st.builds(
 @example(InwardWindow(1, 9, 17, native_rows=4, native_columns=6))  # one frame, even native grid
 @example(InwardWindow(2, 8, 20, native_rows=9, native_columns=5))  # full rows, windowed columns
 @example(InwardWindow(2, 5, 6, native_rows=12, native_columns=12))  # window larger than the frame
+@example(InwardWindow(2, 23, 31, native_rows=5, native_columns=7))  # tiles of two sizes inside
 def test_tiled_attention_equals_the_brute_force_loop(window: InwardWindow):
     assert_exact(window, "tiled")
 
 
 def test_tiled_attention_is_exact_when_the_mask_is_cut_by_frames(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(attention, "MASK_ENTRIES", 1)
+    monkeypatch.setattr(tiled, "MASK_ENTRIES", 1)
     assert_exact(InwardWindow(3, 11, 9, native_rows=4, native_columns=5), "tiled")
 
 
@@ -101,7 +96,7 @@ def test_flex_attention_equals_the_brute_force_loop(window: InwardWindow):
 def test_flex_block_mask_covers_exactly_the_window(window: InwardWindow):
     if window.is_full:
         return
-    order, raster, mask = attention._flex_layout(window, CPU)
+    order, raster, mask = flex.layout(window, CPU)
     assert torch.equal(order[raster], torch.arange(window.num_tokens))
     query, key, value = random_tokens(window)
     dense = dense_mask(mask, window.num_tokens)
@@ -115,7 +110,7 @@ def test_flex_block_mask_covers_exactly_the_window(window: InwardWindow):
     )
 
 
-def dense_mask(mask: attention.BlockMask, num_tokens: int) -> Tensor:
+def dense_mask(mask: flex.BlockMask, num_tokens: int) -> Tensor:
     """What FlexAttention reads out of a block mask: full blocks whole, partial blocks by the rule."""
     index = torch.arange(num_tokens)
     rule = mask.mask_mod(index[:1], index[:1], index[:, None], index[None, :])
@@ -141,19 +136,37 @@ def test_full_attention_equals_a_softmax_over_all_keys():
     torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-6)
 
 
-def test_cpu_takes_tiles_and_refuses_what_it_cannot_run():
-    window = InwardWindow(2, 11, 9, native_rows=4, native_columns=5)
-    assert available_backends(window, CPU) == ["tiled"]
-    assert choose_backend("auto", window, CPU) == "tiled"
-    assert choose_backend("flex", window, CPU) == "flex"
-    with pytest.raises(RequestError, match="natten cannot run on cpu"):
-        choose_backend("natten", window, CPU)
+def test_tiles_of_one_shape_go_as_one_call(monkeypatch: pytest.MonkeyPatch):
+    """Few and large calls: threads wait for each other at the end of every one."""
+    num_tiles: list[int] = []
+
+    def watched(query: Tensor, *rest: Tensor, **options: object) -> Tensor:
+        num_tiles.append(query.shape[0])
+        return torch.nn.functional.scaled_dot_product_attention(query, *rest, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(tiled, "scaled_dot_product_attention", watched)
+    window = InwardWindow(1, 9, 33, native_rows=8, native_columns=9)  # sees all rows
+    query, key, value = random_tokens(window)
+    window_attention(query, key, value, window, scale=0.3, backend="tiled")
+    # All rows share a window; both borders' columns, then the 23 inside: 5 tiles of 4, one of 3.
+    assert num_tiles == [1, 1, 5, 1]
 
 
 def test_tile_mask_stays_small_at_4k():
     window = InwardWindow(21, 136, 240, native_rows=45, native_columns=80)
-    keys_of_a_tile = window.frames * (attention.TILE + 44) * (attention.TILE + 80)
-    entries = attention.TILE**2 * keys_of_a_tile
-    chunks = list(attention._frame_chunks(window.frames, entries))
+    keys_of_a_tile = window.frames * (tiled.TILE + 44) * (tiled.TILE + 80)
+    entries = tiled.TILE**2 * keys_of_a_tile
+    chunks = list(tiled._frame_chunks(window.frames, entries))
     assert sum(chunk.stop - chunk.start for chunk in chunks) == window.frames
-    assert max(chunk.stop - chunk.start for chunk in chunks) * entries <= attention.MASK_ENTRIES
+    assert max(chunk.stop - chunk.start for chunk in chunks) * entries <= tiled.MASK_ENTRIES
+
+
+@settings(max_examples=40)
+@given(window=windows, batch=st.integers(1, 2))
+def test_rows_of_a_batch_do_not_touch_each_other(window: InwardWindow, batch: int):
+    tokens = [torch.cat([one, one.flip(1)])[:batch] for one in random_tokens(window)]
+    got = window_attention(*tokens, window, scale=0.3, backend="tiled")
+    for row in range(batch):
+        alone = (one[row : row + 1] for one in tokens)
+        want = window_attention(*alone, window, scale=0.3, backend="tiled")
+        torch.testing.assert_close(got[row : row + 1], want, rtol=1e-5, atol=1e-6)
