@@ -19,7 +19,8 @@ from torch import Tensor
 
 from freeswim.errors import NumericalError
 from freeswim.method.attention import choose_backend
-from freeswim.method.dual_path import DualPath, Kept
+from freeswim.method.dual_path import DualPath
+from freeswim.method.kept import Kept, Placement
 from freeswim.method.schedule import (
     ResumePoint,
     attention_scale,
@@ -28,7 +29,7 @@ from freeswim.method.schedule import (
     resume_at,
     take_resume_point,
 )
-from freeswim.method.settings import BaseSettings, RefineSettings
+from freeswim.method.settings import BaseSettings, KeptPrecision, RefineSettings
 from freeswim.method.window import InwardWindow
 
 # Tokens up to which conditional and unconditional go as one batch, and weights are read once for
@@ -122,6 +123,7 @@ def refine(
     settings: RefineSettings = RefineSettings(),  # noqa: B008 (frozen)
     condition: ImageCondition | None = None,
     low_noise: LowNoiseExpert | None = None,
+    keep_on: Placement = "device",
     resume: ResumePoint | None = None,
     on_step: OnStep | None = None,
     on_resume_point: OnResumePoint | None = None,
@@ -137,6 +139,7 @@ def refine(
         settings: of this pass.
         condition: of an image-conditioned checkpoint, at the size of `latents`.
         low_noise: second expert of a two-expert checkpoint.
+        keep_on: where kept cross-attention outputs are between their uses; never what they are.
         resume: where an interrupted pass goes on, instead of at `latents`; to the same result.
         on_step: called after every step with (steps done, steps to run, latents).
         on_resume_point: called wherever the pass could go on from, and at its end.
@@ -159,7 +162,7 @@ def refine(
     }
     experts = [transformer] if low_noise is None else [transformer, low_noise.transformer]
     rows_at_once = _rows_at_once(transformer, latents)
-    kept: dict[WanTransformer3DModel, Kept | None] = {}  # of the expert that runs, no other
+    kept = _KeptRows(latents.device, keep_on, settings.kept_precision)
 
     with ExitStack() as stack:
         paths = {
@@ -170,13 +173,12 @@ def refine(
             expert, scale = _expert_at(timestep, transformer, low_noise, settings)
             texts = _texts(prompt_embeds, negative_prompt_embeds, scale)
             forward = partial(_forward, expert, latents, timestep, condition)
-            if expert not in kept or is_refresh(step, settings):
-                kept.clear()  # before the new ones are made: they are large
+            if kept.expert is not expert or is_refresh(step, settings):
+                kept.begin(expert)
                 overridden = texts if settings.override_unconditional else texts[:1]
-                kept[expert] = None
                 if settings.guidance == "full":
-                    kept[expert] = _full_rows(paths[expert], forward, overridden, rows_at_once)
-            velocities = _window_rows(paths[expert], forward, texts, rows_at_once, kept[expert])
+                    _full_rows(paths[expert], forward, overridden, rows_at_once, kept)
+            velocities = _window_rows(paths[expert], forward, texts, rows_at_once, kept)
             return _guide(velocities, scale)
 
         # What was kept is not part of a resume point: only a step that refreshes needs none.
@@ -191,14 +193,48 @@ def refine(
         return _with_first_frame(_denoise(latents, velocity, run), condition)
 
 
+class _KeptRows:
+    """What the full branch's forwards of one step keep, in their order, until the next refresh.
+
+    The window branch forwards the same rows in the same batches.
+    """
+
+    def __init__(
+        self, device: torch.device, placement: Placement, precision: KeptPrecision
+    ) -> None:
+        self.expert: WanTransformer3DModel | None = None  # whose they are
+        self._make = partial(Kept, device, placement, precision)
+        self._forwards: list[Kept] = []
+        self._num_kept = 0
+
+    def begin(self, expert: WanTransformer3DModel) -> None:
+        """Forget all, before the new ones are made: they are large."""
+        self.expert, self._num_kept = expert, 0
+        for kept in self._forwards:
+            kept.begin()
+
+    def next(self) -> Kept:
+        """What the next forward is to fill."""
+        if self._num_kept == len(self._forwards):
+            self._forwards.append(self._make())
+        self._num_kept += 1
+        return self._forwards[self._num_kept - 1]
+
+    def of(self, forward_index: int) -> Kept | None:
+        """What overrides a forward; None where it computes its own."""
+        return self._forwards[forward_index] if forward_index < self._num_kept else None
+
+
 def _full_rows(
-    path: DualPath, forward: Callable[[Tensor], Tensor], texts: Tensor, rows_at_once: int
-) -> Kept:
-    """What the full branch's forwards of all rows keep."""
-    batches = [path.full_branch(partial(forward, batch)) for batch in texts.split(rows_at_once)]
-    if len(batches) == 1:
-        return batches[0]
-    return [torch.cat(rows) for rows in zip(*batches, strict=True)]
+    path: DualPath,
+    forward: Callable[[Tensor], Tensor],
+    texts: Tensor,
+    rows_at_once: int,
+    kept: _KeptRows,
+) -> None:
+    """The full branch's forwards of all rows."""
+    for batch in texts.split(rows_at_once):
+        path.full_branch(partial(forward, batch), kept.next())
 
 
 def _window_rows(
@@ -206,14 +242,15 @@ def _window_rows(
     forward: Callable[[Tensor], Tensor],
     texts: Tensor,
     rows_at_once: int,
-    kept: Kept | None,
+    kept: _KeptRows,
 ) -> Tensor:
     """Velocities of all rows by the window branch, the first ones overridden by what was kept."""
-    velocities = []
-    for first, batch in enumerate(texts.split(rows_at_once)):
-        override = kept and [out[first * rows_at_once :][: len(batch)] for out in kept]
-        velocities.append(path.window_branch(partial(forward, batch), override))
-    return torch.cat(velocities)
+    return torch.cat(
+        [
+            path.window_branch(partial(forward, batch), kept.of(index))
+            for index, batch in enumerate(texts.split(rows_at_once))
+        ]
+    )
 
 
 def token_window(

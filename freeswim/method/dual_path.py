@@ -10,8 +10,7 @@ computes no cross-attention at all.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -20,9 +19,8 @@ from diffusers import WanTransformer3DModel
 from torch import Tensor
 
 from freeswim.method.attention import ExactBackend, full_attention, window_attention
+from freeswim.method.kept import Kept
 from freeswim.method.window import InwardWindow
-
-Kept = list[Tensor]  # cross-attention output of each block, (rows, L, D)
 
 
 class DualPath:
@@ -46,7 +44,7 @@ class DualPath:
         backend: ExactBackend,
     ) -> None:
         self._blocks: Any = transformer.blocks
-        self._branch = _Branch(window, scale, backend, num_blocks=len(transformer.blocks))
+        self._branch = _Branch(window, scale, backend)
         self._ordinary: list[tuple[Any, Any]] = []
 
     def __enter__(self) -> Self:
@@ -69,12 +67,15 @@ class DualPath:
             block.attn2.set_processor(cross_attention)
         self._ordinary.clear()
 
-    def full_branch(self, forward: Callable[[], Tensor]) -> Kept:
-        """Cross-attention outputs of one forward with full self-attention."""
-        self._branch.become("full")
-        with suppress(_AllKept):
-            forward()
-        return self._branch.kept
+    def full_branch(self, forward: Callable[[], Tensor], kept: Kept) -> None:
+        """One forward with full self-attention; its cross-attention outputs are added to `kept`.
+
+        It runs to its end though nothing is used of it after the last cross-attention: what
+        follows is 0.05 to 0.2 % of it, and to stop there would need an exception, past hooks
+        that move weights after each block.
+        """
+        self._branch.name, self._branch.kept = "full", kept
+        forward()
 
     def window_branch(self, forward: Callable[[], Tensor], override: Kept | None = None) -> Tensor:
         """One forward with window self-attention.
@@ -82,7 +83,7 @@ class DualPath:
         `override` replaces the cross-attention of as many rows of the batch as it has, the first
         ones; the others compute their own.
         """
-        self._branch.become("window", override)
+        self._branch.name, self._branch.kept = "window", override
         return forward()
 
 
@@ -93,17 +94,8 @@ class _Branch:
     window: InwardWindow
     scale: float
     backend: ExactBackend
-    num_blocks: int
     name: Literal["full", "window"] = "window"
-    override: Kept | None = None
-    kept: Kept = field(default_factory=list)
-
-    def become(self, name: Literal["full", "window"], override: Kept | None = None) -> None:
-        self.name, self.override, self.kept = name, override, []
-
-
-class _AllKept(Exception):
-    """The full branch has given all that is used of it; what follows would be thrown away."""
+    kept: Kept | None = None  # filled by the full branch, read by the window branch
 
 
 class _SelfAttention:
@@ -145,19 +137,19 @@ class _CrossAttention:
         self.ordinary = ordinary
 
     def __call__(self, attn: Any, hidden_states: Tensor, text: Tensor, *nothing: None) -> Tensor:
-        if self.branch.override is None:
+        kept = self.branch.kept
+        if kept is None:
+            return self.ordinary(attn, hidden_states, text, *nothing)
+        if self.branch.name == "full":
             out = self.ordinary(attn, hidden_states, text, *nothing)
-            if self.branch.name == "full":
-                self.branch.kept.append(out)
-                if len(self.branch.kept) == self.branch.num_blocks:
-                    raise _AllKept
+            kept.append(out)
             return out
-        override = self.branch.override[self.block_index]
+        override = kept.get(self.block_index)
         rows = override.shape[0]
         if rows == hidden_states.shape[0]:
             return override
         own = self.ordinary(attn, hidden_states[rows:], text[rows:], *nothing)
-        return torch.cat([override, own]) if rows else own
+        return torch.cat([override, own])
 
 
 def _rotate(tokens: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:

@@ -6,10 +6,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from freeswim.errors import RequestError
+from freeswim.method.window import InwardWindow
 
 Temperature = Literal["official", "entropy", "none"]
 Guidance = Literal["full", "none"]
 AttentionBackend = Literal["auto", "natten", "flex", "tiled"]
+KeptPrecision = Literal["plain", "fp8"]
+
+FP8_SCALE_BYTES = 4  # of each token whose values are kept in fp8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +53,7 @@ class RefineSettings:
     refresh_interval: int = 5  # the full branch runs on every n-th refine step, 1 or more
     guidance: Guidance = "full"  # where the override comes from; none: the window branch alone
     override_unconditional: bool = False  # the official `nocache` mode overrides here too
+    kept_precision: KeptPrecision = "plain"  # of the kept outputs; fp8 halves them
     temperature: Temperature = "official"  # of both branches' self-attention
     attention: AttentionBackend = "auto"  # how window attention is computed; never what
 
@@ -68,6 +73,37 @@ class RefineSettings:
     def num_refine_steps(self) -> int:
         """Steps that really run."""
         return min(int(self.steps * self.strength), self.steps)
+
+    @property
+    def guides(self) -> bool:
+        """Whether any step has an unconditional forward."""
+        return max(self.guidance_scale, self.low_noise_guidance_scale or 1) > 1
+
+
+def kept_bytes(
+    settings: RefineSettings,
+    window: InwardWindow,
+    *,
+    num_blocks: int,
+    width: int,
+    bytes_per_value: int = 2,
+) -> int:
+    """Size of the cross-attention outputs that a refine pass keeps between two refreshes.
+
+    Args:
+        settings: of the pass.
+        window: of its token grid.
+        num_blocks: of the transformer.
+        width: of a token, D.
+        bytes_per_value: of the transformer's dtype.
+    """
+    if settings.guidance == "none":
+        return 0
+    rows = 2 if settings.override_unconditional and settings.guides else 1
+    of_token = width * bytes_per_value
+    if settings.kept_precision == "fp8":
+        of_token = width + FP8_SCALE_BYTES
+    return num_blocks * rows * window.num_tokens * of_token
 
 
 def _check_steps(steps: int) -> None:

@@ -4,10 +4,12 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import torch
 from diffusers import WanTransformer3DModel
+from diffusers.hooks import apply_group_offloading
 from torch import Tensor
 
 from freeswim.errors import RequestError
@@ -111,15 +113,36 @@ def test_override_of_the_unconditional_forward_runs_its_full_branch_too():
     assert counts["cross"] == 2 * 2 * NUM_BLOCKS
 
 
-def test_full_branch_stops_when_its_last_block_has_given_its_output():
-    transformer = tiny_transformer()
-    fed: list[str] = []
-    for index, block in enumerate(transformer.blocks):
-        block.ffn.register_forward_pre_hook(lambda *_, index=index: fed.append(f"ffn {index}"))
-    transformer.proj_out.register_forward_pre_hook(lambda *_: fed.append("out"))
-    settings = RefineSettings(steps=1, strength=1.0, guidance_scale=1)
-    refine(transformer, latents_of(), TEXT, native_grid=NATIVE, settings=settings)
-    assert fed == ["ffn 0", "ffn 0", "ffn 1", "out"]  # the full branch, then the window branch
+@pytest.mark.parametrize("offload_type", ["block_level", "leaf_level"])
+def test_weights_that_move_after_each_block_change_nothing(offload_type: str):
+    """Group offloading of diffusers hooks every block: each forward must leave it as it came."""
+    want = refine(
+        tiny_transformer(), latents_of(), TEXT, NEGATIVE, native_grid=NATIVE, settings=SETTINGS
+    )
+    transformer, cpu = tiny_transformer(), torch.device("cpu")
+    apply_group_offloading(transformer, cpu, cpu, offload_type=offload_type, num_blocks_per_group=1)
+    moved: Counter[str] = Counter()
+
+    def watch(group: Any) -> None:
+        onload, offload = group.onload_, group.offload_
+        group.onload_ = lambda: (moved.update(["in"]), onload())
+        group.offload_ = lambda: (moved.update(["out"]), offload())
+
+    groups = {id(group): group for group in map(offloaded_group, transformer.modules()) if group}
+    for group in groups.values():
+        watch(group)
+    for _ in range(2):
+        got = refine(
+            transformer, latents_of(), TEXT, NEGATIVE, native_grid=NATIVE, settings=SETTINGS
+        )
+        assert torch.equal(got, want)
+        assert moved["in"] == moved["out"] > 0  # whatever came in is out again
+
+
+def offloaded_group(module: torch.nn.Module) -> Any:
+    hooks = getattr(module, "_diffusers_hook", None)
+    hook = hooks and hooks.get_hook("group_offloading")
+    return hook and hook.group
 
 
 @pytest.mark.parametrize("guidance, negative", [(1.0, NEGATIVE), (5.0, None)])
