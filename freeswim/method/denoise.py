@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -18,12 +18,11 @@ from diffusers import UniPCMultistepScheduler, WanTransformer3DModel
 from torch import Tensor
 
 from freeswim.errors import NumericalError
-from freeswim.method.attention import choose_backend
 from freeswim.method.dual_path import DualPath
+from freeswim.method.guidance import pick
 from freeswim.method.kept import Kept, Placement
 from freeswim.method.schedule import (
     ResumePoint,
-    attention_scale,
     is_refresh,
     refine_schedule,
     resume_at,
@@ -154,19 +153,14 @@ def refine(
     """
     scheduler, timesteps = refine_schedule(settings, latents.device)
     window = token_window(transformer, latents, native_grid)
-    branches = {
-        "scale": attention_scale(
-            settings.temperature, window, transformer.config["attention_head_dim"]
-        ),
-        "backend": choose_backend(settings.attention, window, latents.device),
-    }
     experts = [transformer] if low_noise is None else [transformer, low_noise.transformer]
     rows_at_once = _rows_at_once(transformer, latents)
     kept = _KeptRows(latents.device, keep_on, settings.kept_precision)
 
     with ExitStack() as stack:
         paths = {
-            expert: stack.enter_context(DualPath(expert, window, **branches)) for expert in experts
+            expert: stack.enter_context(DualPath(expert, window, settings, latents.device))
+            for expert in experts
         }
 
         def velocity(step: int, timestep: Tensor, latents: Tensor) -> Tensor:
@@ -176,8 +170,10 @@ def refine(
             if kept.expert is not expert or is_refresh(step, settings):
                 kept.begin(expert)
                 overridden = texts if settings.override_unconditional else texts[:1]
-                if settings.guidance == "full":
-                    _full_rows(paths[expert], forward, overridden, rows_at_once, kept)
+                if settings.guidance != "none":
+                    seen = _picked(latents, condition, expert, paths[expert].full_window)
+                    full = partial(_forward, expert, seen[0], timestep, seen[1])
+                    _full_rows(paths[expert], full, overridden, rows_at_once, kept)
             velocities = _window_rows(paths[expert], forward, texts, rows_at_once, kept)
             return _guide(velocities, scale)
 
@@ -251,6 +247,25 @@ def _window_rows(
             for index, batch in enumerate(texts.split(rows_at_once))
         ]
     )
+
+
+def _picked(
+    latents: Tensor,
+    condition: ImageCondition | None,
+    transformer: WanTransformer3DModel,
+    window: InwardWindow,
+) -> tuple[Tensor, ImageCondition | None]:
+    """Latents and condition on the grid of `window`."""
+    _, patch_rows, patch_columns = transformer.config["patch_size"]
+    size = (window.rows * patch_rows, window.columns * patch_columns)
+    if condition is not None:
+        channels, first_frame = condition.channels, condition.first_frame
+        condition = replace(
+            condition,
+            channels=None if channels is None else pick(channels, size),
+            first_frame=None if first_frame is None else pick(first_frame, size),
+        )
+    return pick(latents, size), condition
 
 
 def token_window(

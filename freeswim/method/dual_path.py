@@ -9,7 +9,8 @@ computes no cross-attention at all.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -18,8 +19,16 @@ import torch
 from diffusers import WanTransformer3DModel
 from torch import Tensor
 
-from freeswim.method.attention import ExactBackend, full_attention, window_attention
+from freeswim.method.attention import (
+    ExactBackend,
+    choose_backend,
+    full_attention,
+    window_attention,
+)
+from freeswim.method.guidance import interpolated_positions, spread
 from freeswim.method.kept import Kept
+from freeswim.method.schedule import attention_scale
+from freeswim.method.settings import RefineSettings, full_branch_window
 from freeswim.method.window import InwardWindow
 
 
@@ -30,21 +39,34 @@ class DualPath:
 
     Args:
         transformer: a Wan transformer.
-        window: inward window of the latents that are forwarded.
-        scale: of both branches' self-attention.
-        backend: exact backend of the window attention.
+        window: inward window of the latents that the window branch forwards.
+        settings: of the pass.
+        device: of the latents.
+
+    Raises:
+        RequestError: the attention backend asked for cannot run there.
     """
 
     def __init__(
         self,
         transformer: WanTransformer3DModel,
         window: InwardWindow,
-        *,
-        scale: float,
-        backend: ExactBackend,
+        settings: RefineSettings,
+        device: torch.device,
     ) -> None:
+        self._transformer = transformer
         self._blocks: Any = transformer.blocks
-        self._branch = _Branch(window, scale, backend)
+        self._interpolates = settings.guidance == "interpolated"
+        self.full_window = full_branch_window(settings.guidance, window)
+        head_dim = transformer.config["attention_head_dim"]
+        self._scale = attention_scale(settings.temperature, window, head_dim)
+        self._full_scale = attention_scale(settings.temperature, self.full_window, head_dim)
+        self._branch = _Branch(
+            window=window,
+            full_window=self.full_window,
+            scale=self._scale,
+            backend=choose_backend(settings.attention, window, device),
+        )
         self._ordinary: list[tuple[Any, Any]] = []
 
     def __enter__(self) -> Self:
@@ -70,12 +92,13 @@ class DualPath:
     def full_branch(self, forward: Callable[[], Tensor], kept: Kept) -> None:
         """One forward with full self-attention; its cross-attention outputs are added to `kept`.
 
-        It runs to its end though nothing is used of it after the last cross-attention: what
-        follows is 0.05 to 0.2 % of it, and to stop there would need an exception, past hooks
-        that move weights after each block.
+        `forward` is of latents whose token grid is `full_window`. It runs to its end though
+        nothing is used of it after the last cross-attention: what follows is 0.05 to 0.2 % of it,
+        and to stop there would need an exception, past hooks that move weights after each block.
         """
-        self._branch.name, self._branch.kept = "full", kept
-        forward()
+        self._branch.become("full", kept, self._full_scale)
+        with self._positions():
+            forward()
 
     def window_branch(self, forward: Callable[[], Tensor], override: Kept | None = None) -> Tensor:
         """One forward with window self-attention.
@@ -83,8 +106,24 @@ class DualPath:
         `override` replaces the cross-attention of as many rows of the batch as it has, the first
         ones; the others compute their own.
         """
-        self._branch.name, self._branch.kept = "window", override
+        self._branch.become("window", override, self._scale)
         return forward()
+
+    @contextmanager
+    def _positions(self) -> Iterator[None]:
+        """The transformer's rotary positions are the full branch's meanwhile."""
+        if not self._interpolates:
+            yield
+            return
+
+        def replaced(rope: Any, inputs: tuple[Tensor], output: object) -> tuple[Tensor, Tensor]:
+            return interpolated_positions(rope, self.full_window, inputs[0].device)
+
+        handle = self._transformer.rope.register_forward_hook(replaced)
+        try:
+            yield
+        finally:
+            handle.remove()
 
 
 @dataclass
@@ -92,10 +131,14 @@ class _Branch:
     """What the processors do in the forward that runs now."""
 
     window: InwardWindow
+    full_window: InwardWindow  # the token grid of what is kept
     scale: float
     backend: ExactBackend
     name: Literal["full", "window"] = "window"
     kept: Kept | None = None  # filled by the full branch, read by the window branch
+
+    def become(self, name: Literal["full", "window"], kept: Kept | None, scale: float) -> None:
+        self.name, self.kept, self.scale = name, kept, scale
 
 
 class _SelfAttention:
@@ -144,7 +187,7 @@ class _CrossAttention:
             out = self.ordinary(attn, hidden_states, text, *nothing)
             kept.append(out)
             return out
-        override = kept.get(self.block_index)
+        override = spread(kept.get(self.block_index), self.branch.full_window, self.branch.window)
         rows = override.shape[0]
         if rows == hidden_states.shape[0]:
             return override

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from freeswim.errors import RequestError
 from freeswim.method.window import InwardWindow
 
 Temperature = Literal["official", "entropy", "none"]
-Guidance = Literal["full", "none"]
+Guidance = Literal["full", "interpolated", "native", "none"]
 AttentionBackend = Literal["auto", "natten", "flex", "tiled"]
 KeptPrecision = Literal["plain", "fp8"]
 
@@ -51,7 +51,7 @@ class RefineSettings:
     guidance_scale: float = 5.0  # classifier-free guidance, 1 to 30; 1 is off
     low_noise_guidance_scale: float | None = None  # of a second expert; None: the same
     refresh_interval: int = 5  # the full branch runs on every n-th refine step, 1 or more
-    guidance: Guidance = "full"  # where the override comes from; none: the window branch alone
+    guidance: Guidance = "full"  # what the full branch sees (guidance.py); none: it never runs
     override_unconditional: bool = False  # the official `nocache` mode overrides here too
     kept_precision: KeptPrecision = "plain"  # of the kept outputs; fp8 halves them
     temperature: Temperature = "official"  # of both branches' self-attention
@@ -80,6 +80,17 @@ class RefineSettings:
         return max(self.guidance_scale, self.low_noise_guidance_scale or 1) > 1
 
 
+def full_branch_window(guidance: Guidance, window: InwardWindow) -> InwardWindow:
+    """The token grid that the full branch sees; along no axis a larger one than `window`'s."""
+    if guidance != "native":
+        return window
+    return replace(
+        window,
+        rows=min(window.rows, window.native_rows),
+        columns=min(window.columns, window.native_columns),
+    )
+
+
 def kept_bytes(
     settings: RefineSettings,
     window: InwardWindow,
@@ -103,7 +114,8 @@ def kept_bytes(
     of_token = width * bytes_per_value
     if settings.kept_precision == "fp8":
         of_token = width + FP8_SCALE_BYTES
-    return num_blocks * rows * window.num_tokens * of_token
+    num_tokens = full_branch_window(settings.guidance, window).num_tokens
+    return num_blocks * rows * num_tokens * of_token
 
 
 def _check_steps(steps: int) -> None:

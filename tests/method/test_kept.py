@@ -10,11 +10,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from freeswim.method import RefineSettings, denoise, refine
-from freeswim.method.attention import choose_backend
 from freeswim.method.denoise import token_window
 from freeswim.method.dual_path import DualPath
 from freeswim.method.kept import CONVERTED_TOKENS, FP8_MAX, Kept, from_fp8, to_fp8
-from freeswim.method.schedule import attention_scale
 from freeswim.method.settings import KeptPrecision, kept_bytes
 from freeswim.method.window import InwardWindow
 
@@ -104,12 +102,7 @@ def test_fp8_moves_the_velocity_by_a_few_percent(transformer, tensors, record_pr
     latents, text = tensors["latents_in"], tensors["prompt_embeds"]
     window = token_window(transformer, latents, NATIVE)
     velocities = {}
-    with DualPath(
-        transformer,
-        window,
-        scale=attention_scale("official", window, transformer.config["attention_head_dim"]),
-        backend=choose_backend("auto", window, CPU),
-    ) as path:
+    with DualPath(transformer, window, RefineSettings(), CPU) as path:
 
         @torch.no_grad()
         def forward() -> Tensor:
@@ -128,9 +121,10 @@ def test_fp8_moves_the_velocity_by_a_few_percent(transformer, tensors, record_pr
 @pytest.mark.parametrize("precision", ["plain", "fp8"])
 @pytest.mark.parametrize("unconditional", [False, True])
 @pytest.mark.parametrize("guidance_scale", [1.0, 5.0])
+@pytest.mark.parametrize("guidance", ["full", "native"])
 def test_size_is_what_was_forecast(
-    transformer, tensors, precision: KeptPrecision, unconditional, guidance_scale, batched,
-    monkeypatch,
+    transformer, tensors, precision: KeptPrecision, unconditional, guidance, guidance_scale,
+    batched, monkeypatch,
 ):  # fmt: skip
     if not batched:
         monkeypatch.setattr(denoise, "BATCHED_TOKENS", 0)
@@ -145,6 +139,7 @@ def test_size_is_what_was_forecast(
         "kept_precision": precision,
         "override_unconditional": unconditional,
         "guidance_scale": guidance_scale,
+        "guidance": guidance,
     }
     refined(transformer, tensors, changes=changes)
     forecast = kept_bytes(
