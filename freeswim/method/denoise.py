@@ -29,6 +29,7 @@ from freeswim.method.schedule import (
     take_resume_point,
 )
 from freeswim.method.settings import BaseSettings, KeptPrecision, RefineSettings
+from freeswim.method.step_cache import StepCache
 from freeswim.method.window import InwardWindow
 
 # Tokens up to which conditional and unconditional go as one batch, and weights are read once for
@@ -163,18 +164,22 @@ def refine(
             for expert in experts
         }
 
+        cache = stack.enter_context(StepCache(settings))
+
         def velocity(step: int, timestep: Tensor, latents: Tensor) -> Tensor:
             expert, scale = _expert_at(timestep, transformer, low_noise, settings)
             texts = _texts(prompt_embeds, negative_prompt_embeds, scale)
             forward = partial(_forward, expert, latents, timestep, condition)
             if kept.expert is not expert or is_refresh(step, settings):
+                cache.stop()  # the full branch never sees it
                 kept.begin(expert)
                 overridden = texts if settings.override_unconditional else texts[:1]
                 if settings.guidance != "none":
                     seen = _picked(latents, condition, expert, paths[expert].full_window)
                     full = partial(_forward, expert, seen[0], timestep, seen[1])
                     _full_rows(paths[expert], full, overridden, rows_at_once, kept)
-            velocities = _window_rows(paths[expert], forward, texts, rows_at_once, kept)
+                cache.start(expert, step)
+            velocities = _window_rows(paths[expert], forward, texts, rows_at_once, kept, cache)
             return _guide(velocities, scale)
 
         # What was kept is not part of a resume point: only a step that refreshes needs none.
@@ -239,14 +244,14 @@ def _window_rows(
     texts: Tensor,
     rows_at_once: int,
     kept: _KeptRows,
+    cache: StepCache,
 ) -> Tensor:
     """Velocities of all rows by the window branch, the first ones overridden by what was kept."""
-    return torch.cat(
-        [
-            path.window_branch(partial(forward, batch), kept.of(index))
-            for index, batch in enumerate(texts.split(rows_at_once))
-        ]
-    )
+    velocities = []
+    for index, batch in enumerate(texts.split(rows_at_once)):
+        with cache.forward(index):
+            velocities.append(path.window_branch(partial(forward, batch), kept.of(index)))
+    return torch.cat(velocities)
 
 
 def _picked(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from freeswim.errors import RequestError
 from freeswim.method.window import InwardWindow
@@ -12,6 +13,7 @@ Temperature = Literal["official", "entropy", "none"]
 Guidance = Literal["full", "interpolated", "native", "none"]
 AttentionBackend = Literal["auto", "natten", "flex", "tiled"]
 KeptPrecision = Literal["plain", "fp8"]
+StepCacheName = Literal["none", "first-block", "magcache", "taylorseer"]
 
 FP8_SCALE_BYTES = 4  # of each token whose values are kept in fp8
 
@@ -54,6 +56,9 @@ class RefineSettings:
     guidance: Guidance = "full"  # what the full branch sees (guidance.py); none: it never runs
     override_unconditional: bool = False  # the official `nocache` mode overrides here too
     kept_precision: KeptPrecision = "plain"  # of the kept outputs; fp8 halves them
+    step_cache: StepCacheName = "none"  # of the window branch between refreshes (step_cache.py)
+    step_cache_threshold: float = 0.06  # change that first-block and magcache let pass, up to 1
+    magcache_ratios: tuple[float, ...] = ()  # calibrated; one for each refine step
     temperature: Temperature = "official"  # of both branches' self-attention
     attention: AttentionBackend = "auto"  # how window attention is computed; never what
 
@@ -69,6 +74,13 @@ class RefineSettings:
                 hint=f"Use a strength of at least {1 / self.steps:.3g}, or more steps.",
             )
 
+        self._check_step_cache()
+        _check_choice("guidance", self.guidance, get_args(Guidance))
+        _check_choice("kept_precision", self.kept_precision, get_args(KeptPrecision))
+        _check_choice("step_cache", self.step_cache, get_args(StepCacheName))
+        _check_choice("temperature", self.temperature, get_args(Temperature))
+        _check_choice("attention", self.attention, get_args(AttentionBackend))
+
     @property
     def num_refine_steps(self) -> int:
         """Steps that really run."""
@@ -78,6 +90,20 @@ class RefineSettings:
     def guides(self) -> bool:
         """Whether any step has an unconditional forward."""
         return max(self.guidance_scale, self.low_noise_guidance_scale or 1) > 1
+
+    def _check_step_cache(self) -> None:
+        threshold = self.step_cache_threshold
+        _check("step_cache_threshold", threshold, 0 < threshold <= 1, "above 0, up to 1")
+        for ratio in self.magcache_ratios:
+            _check("magcache_ratios", ratio, 0 < ratio < math.inf, "above 0")
+        num_ratios = len(self.magcache_ratios)
+        if self.step_cache == "magcache" and num_ratios != self.num_refine_steps:
+            raise RequestError(
+                f"magcache needs a ratio for each of {self.num_refine_steps} refine steps, "
+                f"not {num_ratios}.",
+                hint="Give magcache_ratios calibrated for this checkpoint and schedule "
+                "(tests/bench/step_caches.py shows how), or use first-block or taylorseer.",
+            )
 
 
 def full_branch_window(guidance: Guidance, window: InwardWindow) -> InwardWindow:
@@ -118,6 +144,20 @@ def kept_bytes(
     return num_blocks * rows * num_tokens * of_token
 
 
+def step_cache_bytes(
+    settings: RefineSettings, window: InwardWindow, *, width: int, bytes_per_value: int = 2
+) -> int:
+    """Size of what a step cache holds on the device; arguments as of `kept_bytes`.
+
+    `first-block` holds what the first block gives, and the changes by it and by the others;
+    `magcache` what the blocks are given and their change. What `taylorseer` holds is of the
+    latents' size, and not counted.
+    """
+    tensors = {"none": 0, "first-block": 3, "magcache": 2, "taylorseer": 0}[settings.step_cache]
+    rows = 2 if settings.guides else 1
+    return tensors * rows * window.num_tokens * width * bytes_per_value
+
+
 def _check_steps(steps: int) -> None:
     _check("steps", steps, 1 <= steps <= 1000, "from 1 to 1000")
 
@@ -131,3 +171,8 @@ def _check_guidance(guidance_scale: float, low_noise: float | None) -> None:
 def _check(name: str, value: float, is_valid: bool, allowed: str) -> None:
     if not is_valid:
         raise RequestError(f"{name} cannot be {value}.", hint=f"{name} is a number {allowed}.")
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise RequestError(f"{name} cannot be {value!r}.", hint=f"Use {', '.join(choices)}.")

@@ -313,3 +313,19 @@ def test_strength_that_leaves_no_step_is_refused_with_the_least_that_does():
     with pytest.raises(RequestError, match="leaves no step") as caught:
         RefineSettings(steps=10, strength=0.05)
     assert "0.1" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"guidance": "ful"}, {"kept_precision": "fp4"}, {"step_cache": "teacache"},
+        {"temperature": "hot"}, {"attention": "flash"},
+    ],
+)  # fmt: skip
+def test_setting_that_is_no_choice_is_refused_with_those_there_are(change: dict[str, Any]):
+    name, value = next(iter(change.items()))
+    with pytest.raises(RequestError, match=f"{name} cannot be '{value}'") as caught:
+        RefineSettings(**change)
+    assert (
+        "none" in caught.value.hint or "plain" in caught.value.hint or "auto" in caught.value.hint
+    )
