@@ -244,6 +244,24 @@ def _plan(options: argparse.Namespace) -> None:
 # ------------------------------------------------------------------- from options to a request
 
 
+# Option -> what it changes: part of the request, field. An option that is not given changes nothing.
+_CHANGES = (
+    ("model", "request", "checkpoint"),
+    ("negative_prompt", "request", "negative_prompt"),
+    ("weights", "request", "weights"),
+    ("steps", "base", "steps"),
+    ("steps", "refine", "steps"),
+    ("guidance", "base", "guidance_scale"),
+    ("guidance", "refine", "guidance_scale"),
+    ("strength", "refine", "strength"),
+    ("interval", "refine", "refresh_interval"),
+    ("full_branch", "refine", "guidance"),
+    ("keep", "refine", "kept_precision"),
+    ("step_cache", "refine", "step_cache"),
+    ("attention", "refine", "attention"),
+)
+
+
 def _preset_fields(options: argparse.Namespace) -> dict[str, Any]:
     """The preset's defaults with the options' changes to the settings of the passes."""
     from freeswim.presets import load_preset
@@ -251,26 +269,17 @@ def _preset_fields(options: argparse.Namespace) -> dict[str, Any]:
     preset = load_preset(options.preset or _default_preset(options))
     preset.check_loras(len(options.lora))
     fields: dict[str, Any] = preset.defaults | {"loras": [_lora(text) for text in options.lora]}
-    base, refine = dict(fields.get("base", {})), dict(fields.get("refine", {}))
-    if options.model:
-        fields["checkpoint"] = options.model
-    if options.negative_prompt is not None:
-        fields["negative_prompt"] = options.negative_prompt
-    if options.strength is not None:
-        refine["strength"] = options.strength
-    if options.attention:
-        refine["attention"] = options.attention
-    if options.steps is not None:
-        base["steps"] = refine["steps"] = options.steps
-    if options.guidance is not None:
-        base["guidance_scale"] = refine["guidance_scale"] = options.guidance
-    if options.interval is not None:
-        refine["refresh_interval"] = options.interval
-    if options.weights:
-        fields["weights"] = options.weights
+    parts: dict[str, dict[str, Any]] = {
+        "request": fields,
+        "base": dict(fields.get("base", {})),
+        "refine": dict(fields.get("refine", {})),
+    }
+    for option, part, field in _CHANGES:
+        if (value := getattr(options, option)) is not None:
+            parts[part][field] = value
     if options.mode == "nocache":
-        refine |= {"refresh_interval": 1, "override_unconditional": True}
-    return fields | {"base": base, "refine": refine}
+        parts["refine"] |= {"refresh_interval": 1, "override_unconditional": True}
+    return fields | {"base": parts["base"], "refine": parts["refine"]}
 
 
 def _default_preset(options: argparse.Namespace) -> str:
@@ -476,6 +485,21 @@ def _add_making(command: argparse.ArgumentParser) -> None:
         "--mode", choices=("cache", "nocache"), help="nocache: refresh at every step, both forwards"
     )
     command.add_argument("--attention", choices=("auto", "natten", "flex", "tiled"))
+    command.add_argument(
+        "--full-branch",
+        choices=("full", "interpolated", "native", "none"),
+        help="what it sees; native costs least and is near",
+    )
+    command.add_argument(
+        "--keep",
+        choices=("plain", "fp8"),
+        help="what the full branch leaves; fp8 in half the memory",
+    )
+    command.add_argument(
+        "--step-cache",
+        choices=("none", "first-block", "taylorseer"),
+        help="skip work between refreshes; faster, and near",
+    )
     command.add_argument(
         "--weights",
         choices=("plain", "int8", "fp8", "fp8-cast"),

@@ -388,6 +388,7 @@ def refine_pass(
                 components, images, request.computed_size, request.computed_frames
             ),
             low_noise=components.low_noise,
+            keep_on=story.policy.kept,
             resume=resume,
             on_step=report,
             on_resume_point=partial(story.keep, "refine"),

@@ -16,6 +16,7 @@ from typing import Any
 from freeswim.errors import FreeswimError, OutOfMemory
 from freeswim.history import PastRun, Work
 from freeswim.limits import BATCHED_TOKENS, TILE, WHOLE_FRAME
+from freeswim.method.settings import full_branch_window, kept_bytes, step_cache_bytes
 from freeswim.models.catalog import Architecture, Checkpoint
 from freeswim.models.memory import MemoryPolicy, policies
 from freeswim.request import Request
@@ -198,8 +199,12 @@ def too_large(plan: Plan) -> OutOfMemory:
 def shape_of(request: Request) -> str:
     """What decides the memory of a take, as one name."""
     width, height = request.canvas_size
-    refine = f"{request.refine.guidance}" if request.needs_refine else "base"
-    return f"{request.checkpoint} {request.weights} {width}x{height}x{request.computed_frames} {refine}"
+    settings = request.refine
+    refine = f"{settings.guidance} {settings.kept_precision} {settings.step_cache}"
+    return (
+        f"{request.checkpoint} {request.weights} {width}x{height}x{request.computed_frames} "
+        f"{refine if request.needs_refine else 'base'}"
+    )
 
 
 # ------------------------------------------------------------------------------------------- work
@@ -226,12 +231,13 @@ def _refine_flop(request: Request) -> float:
     """Of all forwards of the refine pass (method.md 6)."""
     settings, window = request.refine, request.window
     architecture, steps = request.model.architecture, request.refine.num_refine_steps
-    rows = 1 if settings.guidance_scale == 1 else 2
+    rows = 2 if settings.guides else 1
     flop = steps * rows * _forward_flop(architecture, window.num_tokens, window.num_keys)
     refreshes = math.ceil(steps / settings.refresh_interval)
     overridden = rows if settings.override_unconditional else 1
     if settings.guidance != "none":
-        full = _forward_flop(architecture, window.num_tokens, window.num_tokens)
+        seen = full_branch_window(settings.guidance, window).num_tokens
+        full = _forward_flop(architecture, seen, seen)
         flop += refreshes * overridden * full
     return flop
 
@@ -311,13 +317,28 @@ class _Bytes:
         latents = 4 * figures.autoencoder.latent_channels * figures.patch**2
         return tokens * (at_once * row + 8 * figures.head_dim + 3 * latents)
 
-    def kept(self, tokens: int) -> int:
+    @property
+    def kept(self) -> int:
         """Kept cross-attention outputs of all blocks."""
-        settings, figures = self.request.refine, self.checkpoint.architecture
-        if settings.guidance == "none":
-            return 0
-        rows = 2 if settings.override_unconditional and settings.guidance_scale != 1 else 1
-        return figures.blocks * rows * tokens * figures.width * self.element
+        figures = self.checkpoint.architecture
+        return kept_bytes(
+            self.request.refine,
+            self.request.window,
+            num_blocks=figures.blocks,
+            width=figures.width,
+            bytes_per_value=self.element,
+        )
+
+    @property
+    def refine(self) -> int:
+        """A refine step, without what is kept."""
+        settings, window = self.request.refine, self.request.window
+        width = self.checkpoint.architecture.width
+        step = self.forward(window.num_tokens, rows=2 if settings.guides else 1)
+        step += step_cache_bytes(settings, window, width=width, bytes_per_value=self.element)
+        if settings.guidance == "native" or settings.kept_precision == "fp8":
+            step += window.num_tokens * width * self.element  # one block's, as it is used
+        return step
 
     def encode(self, size: tuple[int, int]) -> int:
         tensors = self.checkpoint.architecture.autoencoder.encode_bytes
@@ -351,7 +372,7 @@ def _needs(request: Request, device_type: str) -> Iterator[Need]:
             held = weigh.outside_blocks * experts
             held += 3 * weigh.blocks // request.model.architecture.blocks
         device = CUDA_BYTES + held + weigh.autoencoder + stages[stage]
-        waiting = weigh.kept(request.window.num_tokens) if policy.kept == "host" else 0
+        waiting = weigh.kept if policy.kept == "host" else 0
         all_experts = experts * weigh.expert
         resting = all_experts if policy.weights == "streamed" else all_experts - held
         host = PROGRAM_BYTES + CUDA_BYTES
@@ -367,9 +388,7 @@ def _stages(weigh: _Bytes, policy: MemoryPolicy) -> dict[str, int]:
         rows = 1 if request.base.guidance_scale == 1 else 2
         stages["base"] = weigh.forward(_tokens(request, request.base_size), rows=rows)
     if request.needs_refine:
-        rows = 1 if request.refine.guidance_scale == 1 else 2
-        tokens = request.window.num_tokens
-        kept = weigh.kept(tokens)
+        kept = weigh.kept
         if policy.kept == "host":  # the block that runs and the next
             kept = 2 * kept // weigh.checkpoint.architecture.blocks
         # Tiled frames have all been decoded before the first tile is encoded; smaller ones not.
@@ -377,7 +396,7 @@ def _stages(weigh: _Bytes, policy: MemoryPolicy) -> dict[str, int]:
         if request.kind != "clip":
             coded.append(weigh.decode(request.base_size))
         stages["upsample"] = max(coded) if _is_tiled(request.computed_size) else sum(coded)
-        stages["refine"] = weigh.forward(tokens, rows=rows) + kept
+        stages["refine"] = weigh.refine + kept
     stages["write"] = weigh.decode(request.canvas_size)
     return stages
 
@@ -416,6 +435,10 @@ def _fitting_changes(request: Request, machine: Machine) -> Iterator[str]:
 
     if request.weights == "plain" and fits(request.changed(weights="int8")):
         yield "--weights int8"
+    if request.refine.guidance == "full":
+        settings = request.as_dict()["refine"] | {"guidance": "native"}
+        if fits(request.changed(refine=settings)):
+            yield "--full-branch native"
     frames = range(request.computed_frames - 4, 0, -4)
     for changed in _first(fits, (_changed(request, frames=count) for count in frames)):
         yield f"{changed.frames} frames"

@@ -142,6 +142,9 @@ def hinted(request: Request, hint: str) -> list[Request]:
     for words in said:
         if words.startswith("--weights"):
             changed.append(request.changed(weights=words.split()[1]))
+        elif words.startswith("--full-branch"):
+            settings = request.as_dict()["refine"] | {"guidance": words.split()[1]}
+            changed.append(request.changed(refine=settings))
         elif words.endswith("frames"):
             changed.append(request.changed(frames=int(words.split()[0])))
         else:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -18,22 +18,20 @@ from diffusers import UniPCMultistepScheduler, WanTransformer3DModel
 from torch import Tensor
 
 from freeswim.errors import NumericalError
-from freeswim.method.attention import choose_backends
-from freeswim.method.dual_path import DualPath, Kept
+from freeswim.limits import BATCHED_TOKENS
+from freeswim.method.dual_path import DualPath
+from freeswim.method.guidance import pick
+from freeswim.method.kept import Kept, Placement
 from freeswim.method.schedule import (
     ResumePoint,
-    attention_scale,
     is_refresh,
     refine_schedule,
     resume_at,
     take_resume_point,
 )
-from freeswim.method.settings import BaseSettings, RefineSettings
+from freeswim.method.settings import BaseSettings, KeptPrecision, RefineSettings
+from freeswim.method.step_cache import StepCache
 from freeswim.method.window import InwardWindow
-
-# Tokens up to which conditional and unconditional go as one batch, and weights are read once for
-# both. Above it a row fills any device by itself, and two would only need twice the memory.
-BATCHED_TOKENS = 1 << 16
 
 # Called after every step with steps done, steps to run, and the latents; may raise to stop.
 OnStep = Callable[[int, int, Tensor], None]
@@ -122,6 +120,7 @@ def refine(
     settings: RefineSettings = RefineSettings(),  # noqa: B008 (frozen)
     condition: ImageCondition | None = None,
     low_noise: LowNoiseExpert | None = None,
+    keep_on: Placement = "device",
     resume: ResumePoint | None = None,
     on_step: OnStep | None = None,
     on_resume_point: OnResumePoint | None = None,
@@ -137,6 +136,7 @@ def refine(
         settings: of this pass.
         condition: of an image-conditioned checkpoint, at the size of `latents`.
         low_noise: second expert of a two-expert checkpoint.
+        keep_on: where kept cross-attention outputs are between their uses; never what they are.
         resume: where an interrupted pass goes on, instead of at `latents`; to the same result.
         on_step: called after every step with (steps done, steps to run, latents).
         on_resume_point: called wherever the pass could go on from, and at its end.
@@ -151,31 +151,32 @@ def refine(
     """
     scheduler, timesteps = refine_schedule(settings, latents.device)
     window = token_window(transformer, latents, native_grid)
-    head_dim = transformer.config["attention_head_dim"]
-    branches = {
-        "scale": attention_scale(settings.temperature, window, head_dim),
-        "backends": choose_backends(settings, window, latents.device, transformer.dtype, head_dim),
-    }
     experts = [transformer] if low_noise is None else [transformer, low_noise.transformer]
     rows_at_once = _rows_at_once(transformer, latents)
-    kept: dict[WanTransformer3DModel, Kept | None] = {}  # of the expert that runs, no other
+    kept = _KeptRows(latents.device, keep_on, settings.kept_precision)
 
     with ExitStack() as stack:
         paths = {
-            expert: stack.enter_context(DualPath(expert, window, **branches)) for expert in experts
+            expert: stack.enter_context(DualPath(expert, window, settings, latents.device))
+            for expert in experts
         }
+
+        cache = stack.enter_context(StepCache(settings))
 
         def velocity(step: int, timestep: Tensor, latents: Tensor) -> Tensor:
             expert, scale = _expert_at(timestep, transformer, low_noise, settings)
             texts = _texts(prompt_embeds, negative_prompt_embeds, scale)
             forward = partial(_forward, expert, latents, timestep, condition)
-            if expert not in kept or is_refresh(step, settings):
-                kept.clear()  # before the new ones are made: they are large
+            if kept.expert is not expert or is_refresh(step, settings):
+                cache.stop()  # the full branch never sees it
+                kept.begin(expert)
                 overridden = texts if settings.override_unconditional else texts[:1]
-                kept[expert] = None
-                if settings.guidance == "full":
-                    kept[expert] = _full_rows(paths[expert], forward, overridden, rows_at_once)
-            velocities = _window_rows(paths[expert], forward, texts, rows_at_once, kept[expert])
+                if settings.guidance != "none":
+                    seen = _picked(latents, condition, expert, paths[expert].full_window)
+                    full = partial(_forward, expert, seen[0], timestep, seen[1])
+                    _full_rows(paths[expert], full, overridden, rows_at_once, kept)
+                cache.start(expert, step)
+            velocities = _window_rows(paths[expert], forward, texts, rows_at_once, kept, cache)
             return _guide(velocities, scale)
 
         # What was kept is not part of a resume point: only a step that refreshes needs none.
@@ -190,14 +191,48 @@ def refine(
         return _with_first_frame(_denoise(latents, velocity, run), condition)
 
 
+class _KeptRows:
+    """What the full branch's forwards of one step keep, in their order, until the next refresh.
+
+    The window branch forwards the same rows in the same batches.
+    """
+
+    def __init__(
+        self, device: torch.device, placement: Placement, precision: KeptPrecision
+    ) -> None:
+        self.expert: WanTransformer3DModel | None = None  # whose they are
+        self._make = partial(Kept, device, placement, precision)
+        self._forwards: list[Kept] = []
+        self._num_kept = 0
+
+    def begin(self, expert: WanTransformer3DModel) -> None:
+        """Forget all, before the new ones are made: they are large."""
+        self.expert, self._num_kept = expert, 0
+        for kept in self._forwards:
+            kept.begin()
+
+    def next(self) -> Kept:
+        """What the next forward is to fill."""
+        if self._num_kept == len(self._forwards):
+            self._forwards.append(self._make())
+        self._num_kept += 1
+        return self._forwards[self._num_kept - 1]
+
+    def of(self, forward_index: int) -> Kept | None:
+        """What overrides a forward; None where it computes its own."""
+        return self._forwards[forward_index] if forward_index < self._num_kept else None
+
+
 def _full_rows(
-    path: DualPath, forward: Callable[[Tensor], Tensor], texts: Tensor, rows_at_once: int
-) -> Kept:
-    """What the full branch's forwards of all rows keep."""
-    batches = [path.full_branch(partial(forward, batch)) for batch in texts.split(rows_at_once)]
-    if len(batches) == 1:
-        return batches[0]
-    return [torch.cat(rows) for rows in zip(*batches, strict=True)]
+    path: DualPath,
+    forward: Callable[[Tensor], Tensor],
+    texts: Tensor,
+    rows_at_once: int,
+    kept: _KeptRows,
+) -> None:
+    """The full branch's forwards of all rows."""
+    for batch in texts.split(rows_at_once):
+        path.full_branch(partial(forward, batch), kept.next())
 
 
 def _window_rows(
@@ -205,14 +240,34 @@ def _window_rows(
     forward: Callable[[Tensor], Tensor],
     texts: Tensor,
     rows_at_once: int,
-    kept: Kept | None,
+    kept: _KeptRows,
+    cache: StepCache,
 ) -> Tensor:
     """Velocities of all rows by the window branch, the first ones overridden by what was kept."""
     velocities = []
-    for first, batch in enumerate(texts.split(rows_at_once)):
-        override = kept and [out[first * rows_at_once :][: len(batch)] for out in kept]
-        velocities.append(path.window_branch(partial(forward, batch), override))
+    for index, batch in enumerate(texts.split(rows_at_once)):
+        with cache.forward(index):
+            velocities.append(path.window_branch(partial(forward, batch), kept.of(index)))
     return torch.cat(velocities)
+
+
+def _picked(
+    latents: Tensor,
+    condition: ImageCondition | None,
+    transformer: WanTransformer3DModel,
+    window: InwardWindow,
+) -> tuple[Tensor, ImageCondition | None]:
+    """Latents and condition on the grid of `window`."""
+    _, patch_rows, patch_columns = transformer.config["patch_size"]
+    size = (window.rows * patch_rows, window.columns * patch_columns)
+    if condition is not None:
+        channels, first_frame = condition.channels, condition.first_frame
+        condition = replace(
+            condition,
+            channels=None if channels is None else pick(channels, size),
+            first_frame=None if first_frame is None else pick(first_frame, size),
+        )
+    return pick(latents, size), condition
 
 
 def token_window(

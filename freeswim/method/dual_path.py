@@ -9,9 +9,9 @@ computes no cross-attention at all.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -19,10 +19,17 @@ import torch
 from diffusers import WanTransformer3DModel
 from torch import Tensor
 
-from freeswim.method.attention import Backends, full_attention, window_attention
+from freeswim.method.attention import (
+    Backends,
+    choose_backends,
+    full_attention,
+    window_attention,
+)
+from freeswim.method.guidance import interpolated_positions, spread
+from freeswim.method.kept import Kept
+from freeswim.method.schedule import attention_scale
+from freeswim.method.settings import RefineSettings, full_branch_window
 from freeswim.method.window import InwardWindow
-
-Kept = list[Tensor]  # cross-attention output of each block, (rows, L, D)
 
 
 class DualPath:
@@ -32,21 +39,34 @@ class DualPath:
 
     Args:
         transformer: a Wan transformer.
-        window: inward window of the latents that are forwarded.
-        scale: of both branches' self-attention.
-        backends: of both branches' self-attention.
+        window: inward window of the latents that the window branch forwards.
+        settings: of the pass.
+        device: of the latents.
+
+    Raises:
+        RequestError: the attention backend asked for cannot run there.
     """
 
     def __init__(
         self,
         transformer: WanTransformer3DModel,
         window: InwardWindow,
-        *,
-        scale: float,
-        backends: Backends,
+        settings: RefineSettings,
+        device: torch.device,
     ) -> None:
+        self._transformer = transformer
         self._blocks: Any = transformer.blocks
-        self._branch = _Branch(window, scale, backends, num_blocks=len(transformer.blocks))
+        self._interpolates = settings.guidance == "interpolated"
+        self.full_window = full_branch_window(settings.guidance, window)
+        head_dim = transformer.config["attention_head_dim"]
+        self._scale = attention_scale(settings.temperature, window, head_dim)
+        self._full_scale = attention_scale(settings.temperature, self.full_window, head_dim)
+        self._branch = _Branch(
+            window=window,
+            full_window=self.full_window,
+            scale=self._scale,
+            backends=choose_backends(settings, window, device, transformer.dtype, head_dim),
+        )
         self._ordinary: list[tuple[Any, Any]] = []
 
     def __enter__(self) -> Self:
@@ -69,12 +89,16 @@ class DualPath:
             block.attn2.set_processor(cross_attention)
         self._ordinary.clear()
 
-    def full_branch(self, forward: Callable[[], Tensor]) -> Kept:
-        """Cross-attention outputs of one forward with full self-attention."""
-        self._branch.become("full")
-        with suppress(_AllKept):
+    def full_branch(self, forward: Callable[[], Tensor], kept: Kept) -> None:
+        """One forward with full self-attention; its cross-attention outputs are added to `kept`.
+
+        `forward` is of latents whose token grid is `full_window`. Nothing is used of it after the
+        last cross-attention, so the last feed-forward is left out; the forward itself runs to its
+        end, for an exception would pass hooks that move weights after each block.
+        """
+        self._branch.become("full", kept, self._full_scale)
+        with self._positions(), _left_out(self._blocks[-1].ffn):
             forward()
-        return self._branch.kept
 
     def window_branch(self, forward: Callable[[], Tensor], override: Kept | None = None) -> Tensor:
         """One forward with window self-attention.
@@ -82,8 +106,37 @@ class DualPath:
         `override` replaces the cross-attention of as many rows of the batch as it has, the first
         ones; the others compute their own.
         """
-        self._branch.become("window", override)
+        self._branch.become("window", override, self._scale)
         return forward()
+
+    @contextmanager
+    def _positions(self) -> Iterator[None]:
+        """The transformer's rotary positions are the full branch's meanwhile."""
+        if not self._interpolates:
+            yield
+            return
+
+        def replaced(rope: Any, inputs: tuple[Tensor], output: object) -> tuple[Tensor, Tensor]:
+            return interpolated_positions(rope, self.full_window, inputs[0].device)
+
+        handle = self._transformer.rope.register_forward_hook(replaced)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+
+@contextmanager
+def _left_out(module: Any) -> Iterator[None]:
+    """A module gives what it is given meanwhile."""
+    own = vars(module).get("forward")  # of whoever hooked it
+    module.forward = lambda hidden_states: hidden_states
+    try:
+        yield
+    finally:
+        del module.forward
+        if own is not None:
+            module.forward = own
 
 
 @dataclass
@@ -91,19 +144,14 @@ class _Branch:
     """What the processors do in the forward that runs now."""
 
     window: InwardWindow
+    full_window: InwardWindow  # the token grid of what is kept
     scale: float
     backends: Backends
-    num_blocks: int
     name: Literal["full", "window"] = "window"
-    override: Kept | None = None
-    kept: Kept = field(default_factory=list)
+    kept: Kept | None = None  # filled by the full branch, read by the window branch
 
-    def become(self, name: Literal["full", "window"], override: Kept | None = None) -> None:
-        self.name, self.override, self.kept = name, override, []
-
-
-class _AllKept(Exception):
-    """The full branch has given all that is used of it; what follows would be thrown away."""
+    def become(self, name: Literal["full", "window"], kept: Kept | None, scale: float) -> None:
+        self.name, self.kept, self.scale = name, kept, scale
 
 
 class _SelfAttention:
@@ -147,19 +195,19 @@ class _CrossAttention:
         self.ordinary = ordinary
 
     def __call__(self, attn: Any, hidden_states: Tensor, text: Tensor, *nothing: None) -> Tensor:
-        if self.branch.override is None:
+        kept = self.branch.kept
+        if kept is None:
+            return self.ordinary(attn, hidden_states, text, *nothing)
+        if self.branch.name == "full":
             out = self.ordinary(attn, hidden_states, text, *nothing)
-            if self.branch.name == "full":
-                self.branch.kept.append(out)
-                if len(self.branch.kept) == self.branch.num_blocks:
-                    raise _AllKept
+            kept.append(out)
             return out
-        override = self.branch.override[self.block_index]
+        override = spread(kept.get(self.block_index), self.branch.full_window, self.branch.window)
         rows = override.shape[0]
         if rows == hidden_states.shape[0]:
             return override
         own = self.ordinary(attn, hidden_states[rows:], text[rows:], *nothing)
-        return torch.cat([override, own]) if rows else own
+        return torch.cat([override, own])
 
 
 def _rotate(tokens: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:

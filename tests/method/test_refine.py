@@ -4,10 +4,13 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import torch
 from diffusers import WanTransformer3DModel
+from diffusers.hooks import apply_group_offloading
+from tiny_wan import NEGATIVE, NUM_BLOCKS, TEXT, latents_of, noise, tiny_transformer
 from torch import Tensor
 
 from freeswim.errors import RequestError
@@ -16,30 +19,8 @@ from freeswim.method.denoise import ImageCondition, LowNoiseExpert
 from freeswim.method.schedule import add_noise, attention_scale, is_refresh, refine_schedule
 from freeswim.method.window import InwardWindow
 
-NUM_BLOCKS = 2
 NATIVE = (3, 4)
 SETTINGS = RefineSettings(steps=10, strength=0.7, refresh_interval=3, guidance_scale=4.0)
-
-
-def tiny_transformer(seed: int = 0, **config: object) -> WanTransformer3DModel:
-    torch.manual_seed(seed)
-    shape = dict(
-        patch_size=(1, 2, 2), num_attention_heads=2, attention_head_dim=12, in_channels=4,
-        out_channels=4, text_dim=8, freq_dim=16, ffn_dim=32, num_layers=NUM_BLOCKS,
-        rope_max_seq_len=64,
-    )  # fmt: skip
-    return WanTransformer3DModel(**{**shape, **config}).eval()
-
-
-def noise(*shape: int, seed: int = 1) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def latents_of(rows: int = 6, columns: int = 7, frames: int = 2) -> Tensor:
-    return noise(1, 4, frames, rows * 2, columns * 2)
-
-
-TEXT, NEGATIVE = noise(1, 5, 8, seed=2), noise(1, 5, 8, seed=3)
 
 
 @contextmanager
@@ -111,15 +92,36 @@ def test_override_of_the_unconditional_forward_runs_its_full_branch_too():
     assert counts["cross"] == 2 * 2 * NUM_BLOCKS
 
 
-def test_full_branch_stops_when_its_last_block_has_given_its_output():
-    transformer = tiny_transformer()
-    fed: list[str] = []
-    for index, block in enumerate(transformer.blocks):
-        block.ffn.register_forward_pre_hook(lambda *_, index=index: fed.append(f"ffn {index}"))
-    transformer.proj_out.register_forward_pre_hook(lambda *_: fed.append("out"))
-    settings = RefineSettings(steps=1, strength=1.0, guidance_scale=1)
-    refine(transformer, latents_of(), TEXT, native_grid=NATIVE, settings=settings)
-    assert fed == ["ffn 0", "ffn 0", "ffn 1", "out"]  # the full branch, then the window branch
+@pytest.mark.parametrize("offload_type", ["block_level", "leaf_level"])
+def test_weights_that_move_after_each_block_change_nothing(offload_type: str):
+    """Group offloading of diffusers hooks every block: each forward must leave it as it came."""
+    want = refine(
+        tiny_transformer(), latents_of(), TEXT, NEGATIVE, native_grid=NATIVE, settings=SETTINGS
+    )
+    transformer, cpu = tiny_transformer(), torch.device("cpu")
+    apply_group_offloading(transformer, cpu, cpu, offload_type=offload_type, num_blocks_per_group=1)
+    moved: Counter[str] = Counter()
+
+    def watch(group: Any) -> None:
+        onload, offload = group.onload_, group.offload_
+        group.onload_ = lambda: (moved.update(["in"]), onload())
+        group.offload_ = lambda: (moved.update(["out"]), offload())
+
+    groups = {id(group): group for group in map(offloaded_group, transformer.modules()) if group}
+    for group in groups.values():
+        watch(group)
+    for _ in range(2):
+        got = refine(
+            transformer, latents_of(), TEXT, NEGATIVE, native_grid=NATIVE, settings=SETTINGS
+        )
+        assert torch.equal(got, want)
+        assert moved["in"] == moved["out"] > 0  # whatever came in is out again
+
+
+def offloaded_group(module: torch.nn.Module) -> Any:
+    hooks = getattr(module, "_diffusers_hook", None)
+    hook = hooks and hooks.get_hook("group_offloading")
+    return hook and hook.group
 
 
 @pytest.mark.parametrize("guidance, negative", [(1.0, NEGATIVE), (5.0, None)])
@@ -311,3 +313,19 @@ def test_strength_that_leaves_no_step_is_refused_with_the_least_that_does():
     with pytest.raises(RequestError, match="leaves no step") as caught:
         RefineSettings(steps=10, strength=0.05)
     assert "0.1" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"guidance": "ful"}, {"kept_precision": "fp4"}, {"step_cache": "teacache"},
+        {"temperature": "hot"}, {"attention": "flash"},
+    ],
+)  # fmt: skip
+def test_setting_that_is_no_choice_is_refused_with_those_there_are(change: dict[str, Any]):
+    name, value = next(iter(change.items()))
+    with pytest.raises(RequestError, match=f"{name} cannot be '{value}'") as caught:
+        RefineSettings(**change)
+    assert (
+        "none" in caught.value.hint or "plain" in caught.value.hint or "auto" in caught.value.hint
+    )
