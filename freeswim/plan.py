@@ -15,7 +15,7 @@ from typing import Any
 
 from freeswim.errors import FreeswimError, OutOfMemory
 from freeswim.history import PastRun, Work
-from freeswim.limits import BATCHED_TOKENS, TILE, WHOLE_FRAME
+from freeswim.limits import FEED_FORWARD_TOKENS, TILE, WHOLE_FRAME, rows_at_once
 from freeswim.method.settings import full_branch_window, kept_bytes, step_cache_bytes
 from freeswim.models.catalog import Architecture, Checkpoint
 from freeswim.models.memory import MemoryPolicy, policies
@@ -309,13 +309,15 @@ class _Bytes:
         width = figures.width
         norm = (3 * element + 16) * width  # these compute in float32
         attention = 9 * element * width
-        ffn = 4 * element * width + 2 * element * figures.ffn_width
-        at_once = min(rows, _rows_at_once(tokens))
+        ffn = 4 * element * width
+        at_once = min(rows, rows_at_once(tokens, self.device_type))
         row = max(norm, attention, ffn)
+        piece = min(tokens, FEED_FORWARD_TOKENS[self.device_type])
+        inside = 2 * element * figures.ffn_width * piece * at_once
         if self.request.kind == "image" and self.checkpoint.takes_text:
             row += 36 * width  # a modulation for every token: the first frame's timestep is 0
         latents = 4 * figures.autoencoder.latent_channels * figures.patch**2
-        return tokens * (at_once * row + 8 * figures.head_dim + 3 * latents)
+        return inside + tokens * (at_once * row + 8 * figures.head_dim + 3 * latents)
 
     @property
     def kept(self) -> int:
@@ -399,11 +401,6 @@ def _stages(weigh: _Bytes, policy: MemoryPolicy) -> dict[str, int]:
         stages["refine"] = weigh.refine + kept
     stages["write"] = weigh.decode(request.canvas_size)
     return stages
-
-
-def _rows_at_once(tokens: int) -> int:
-    """Rows that are forwarded as one batch (method/denoise.py)."""
-    return 2 if tokens <= BATCHED_TOKENS else 1
 
 
 def _is_tiled(size: tuple[int, int]) -> bool:

@@ -18,8 +18,9 @@ from diffusers import UniPCMultistepScheduler, WanTransformer3DModel
 from torch import Tensor
 
 from freeswim.errors import NumericalError
-from freeswim.limits import BATCHED_TOKENS
+from freeswim.limits import rows_at_once
 from freeswim.method.dual_path import DualPath
+from freeswim.method.feed_forward import in_pieces
 from freeswim.method.guidance import pick
 from freeswim.method.kept import Kept, Placement
 from freeswim.method.schedule import (
@@ -92,7 +93,7 @@ def sample_base(
     Returns:
         Clean latents, same shape.
     """
-    rows_at_once = _rows_at_once(transformer, latents)
+    batch_rows = _batch_rows(transformer, latents)
     scheduler.set_timesteps(settings.steps, device=latents.device)
     scheduler.set_begin_index(0)
 
@@ -101,12 +102,15 @@ def sample_base(
         texts = _texts(prompt_embeds, negative_prompt_embeds, scale)
         velocities = [
             _forward(expert, latents, timestep, condition, batch)
-            for batch in texts.split(rows_at_once)
+            for batch in texts.split(batch_rows)
         ]
         return _guide(torch.cat(velocities), scale)
 
     run = _Run(scheduler, scheduler.timesteps, resume, on_step, on_resume_point)
-    return _with_first_frame(_denoise(latents, velocity, run), condition)
+    with ExitStack() as stack:
+        for expert in _experts(transformer, low_noise):
+            stack.enter_context(in_pieces(expert, latents.device))
+        return _with_first_frame(_denoise(latents, velocity, run), condition)
 
 
 @torch.no_grad()
@@ -151,8 +155,8 @@ def refine(
     """
     scheduler, timesteps = refine_schedule(settings, latents.device)
     window = token_window(transformer, latents, native_grid)
-    experts = [transformer] if low_noise is None else [transformer, low_noise.transformer]
-    rows_at_once = _rows_at_once(transformer, latents)
+    experts = _experts(transformer, low_noise)
+    batch_rows = _batch_rows(transformer, latents)
     kept = _KeptRows(latents.device, keep_on, settings.kept_precision)
 
     with ExitStack() as stack:
@@ -161,6 +165,8 @@ def refine(
             for expert in experts
         }
 
+        for expert in experts:
+            stack.enter_context(in_pieces(expert, latents.device))
         cache = stack.enter_context(StepCache(settings))
 
         def velocity(step: int, timestep: Tensor, latents: Tensor) -> Tensor:
@@ -174,9 +180,9 @@ def refine(
                 if settings.guidance != "none":
                     seen = _picked(latents, condition, expert, paths[expert].full_window)
                     full = partial(_forward, expert, seen[0], timestep, seen[1])
-                    _full_rows(paths[expert], full, overridden, rows_at_once, kept)
+                    _full_rows(paths[expert], full, overridden, batch_rows, kept)
                 cache.start(expert, step)
-            velocities = _window_rows(paths[expert], forward, texts, rows_at_once, kept, cache)
+            velocities = _window_rows(paths[expert], forward, texts, batch_rows, kept, cache)
             return _guide(velocities, scale)
 
         # What was kept is not part of a resume point: only a step that refreshes needs none.
@@ -227,11 +233,11 @@ def _full_rows(
     path: DualPath,
     forward: Callable[[Tensor], Tensor],
     texts: Tensor,
-    rows_at_once: int,
+    batch_rows: int,
     kept: _KeptRows,
 ) -> None:
     """The full branch's forwards of all rows."""
-    for batch in texts.split(rows_at_once):
+    for batch in texts.split(batch_rows):
         path.full_branch(partial(forward, batch), kept.next())
 
 
@@ -239,13 +245,13 @@ def _window_rows(
     path: DualPath,
     forward: Callable[[Tensor], Tensor],
     texts: Tensor,
-    rows_at_once: int,
+    batch_rows: int,
     kept: _KeptRows,
     cache: StepCache,
 ) -> Tensor:
     """Velocities of all rows by the window branch, the first ones overridden by what was kept."""
     velocities = []
-    for index, batch in enumerate(texts.split(rows_at_once)):
+    for index, batch in enumerate(texts.split(batch_rows)):
         with cache.forward(index):
             velocities.append(path.window_branch(partial(forward, batch), kept.of(index)))
     return torch.cat(velocities)
@@ -323,6 +329,12 @@ def _denoise(latents: Tensor, velocity: Velocity, run: _Run) -> Tensor:
     return latents
 
 
+def _experts(
+    transformer: WanTransformer3DModel, low_noise: LowNoiseExpert | None
+) -> list[WanTransformer3DModel]:
+    return [transformer] if low_noise is None else [transformer, low_noise.transformer]
+
+
 def _expert_at(
     timestep: Tensor,
     transformer: WanTransformer3DModel,
@@ -337,9 +349,9 @@ def _expert_at(
     return low_noise.transformer, settings.low_noise_guidance_scale
 
 
-def _rows_at_once(transformer: WanTransformer3DModel, latents: Tensor) -> int:
+def _batch_rows(transformer: WanTransformer3DModel, latents: Tensor) -> int:
     num_tokens = latents[0, 0].numel() // math.prod(transformer.config["patch_size"])
-    return 2 if num_tokens <= BATCHED_TOKENS else 1
+    return rows_at_once(num_tokens, latents.device.type)
 
 
 def _texts(prompt: Tensor, negative: Tensor | None, guidance_scale: float) -> Tensor:

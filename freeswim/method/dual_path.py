@@ -25,6 +25,7 @@ from freeswim.method.attention import (
     full_attention,
     window_attention,
 )
+from freeswim.method.feed_forward import left_out
 from freeswim.method.guidance import interpolated_positions, spread
 from freeswim.method.kept import Kept
 from freeswim.method.schedule import attention_scale
@@ -97,7 +98,7 @@ class DualPath:
         end, for an exception would pass hooks that move weights after each block.
         """
         self._branch.become("full", kept, self._full_scale)
-        with self._positions(), _left_out(self._blocks[-1].ffn):
+        with self._positions(), left_out(self._blocks[-1]):
             forward()
 
     def window_branch(self, forward: Callable[[], Tensor], override: Kept | None = None) -> Tensor:
@@ -124,19 +125,6 @@ class DualPath:
             yield
         finally:
             handle.remove()
-
-
-@contextmanager
-def _left_out(module: Any) -> Iterator[None]:
-    """A module gives what it is given meanwhile."""
-    own = vars(module).get("forward")  # of whoever hooked it
-    module.forward = lambda hidden_states: hidden_states
-    try:
-        yield
-    finally:
-        del module.forward
-        if own is not None:
-            module.forward = own
 
 
 @dataclass

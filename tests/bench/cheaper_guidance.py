@@ -25,7 +25,7 @@ from diffusers import WanTransformer3DModel
 from torch import Tensor
 from torch.nn import functional
 
-from freeswim.generate import Story, base_pass, decode, load_checkpoint, read_prompt, upsample
+from freeswim.generate import Story, base_pass, draft_frames, load_checkpoint, read_prompt
 from freeswim.method.denoise import refine
 from freeswim.method.schedule import add_noise
 from freeswim.method.settings import RefineSettings
@@ -149,8 +149,9 @@ def start_of(prompt: Prompt, size: int) -> Start:
     text = read_prompt(request, CPU, story)
     components = load_checkpoint(request, CPU, story)
     base = base_pass(components, request, text, [], None, story)
-    draft = decode(components, base, story)
-    clean = autoencoder.encode(components.vae, upsample(draft, request, story))
+    draft = autoencoder.decode(components.vae, base)
+    upsampled = torch.stack(list(draft_frames(components, base, request, story)), dim=1)[None]
+    clean = autoencoder.encode(components.vae, upsampled)
     return Start(components, request, text, draft, clean)
 
 
@@ -168,7 +169,7 @@ def measure(
             with counted_tokens(start.components.transformer) as tokens:
                 latents = refined(start, settings)
             seconds = time.monotonic() - began
-            video = (decode(start.components, latents, Story()) + 1) / 2
+            video = (autoencoder.decode(start.components.vae, latents) + 1) / 2
             exact = exact or (video, sum(tokens))
             work = sum(tokens) / exact[1]
             made = judged(prompt, way, video, exact[0], (start.draft + 1) / 2, work, seconds)
@@ -186,7 +187,7 @@ def counted_tokens(transformer: WanTransformer3DModel) -> Iterator[list[int]]:
         tokens.append(arguments[0].shape[0] * arguments[0].shape[1])
 
     blocks: Any = transformer.blocks
-    handles = [block.ffn.register_forward_pre_hook(count) for block in blocks]
+    handles = [block.ffn.net[0].register_forward_pre_hook(count) for block in blocks]
     yield tokens
     for handle in handles:
         handle.remove()

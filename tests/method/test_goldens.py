@@ -11,7 +11,8 @@ import torch
 from diffusers import WanTransformer3DModel
 from safetensors.torch import load_file
 
-from freeswim.method import RefineSettings, denoise, refine
+from freeswim import limits
+from freeswim.method import RefineSettings, refine
 from freeswim.method.attention import available_backends
 from freeswim.method.window import InwardWindow
 
@@ -41,7 +42,7 @@ def test_refine_gives_what_the_official_program_gives(
     case, backend, batched, transformer, tensors, record_property, monkeypatch
 ):
     if not batched:
-        monkeypatch.setattr(denoise, "BATCHED_TOKENS", 0)
+        monkeypatch.setitem(limits.BATCHED_TOKENS, "cpu", 0)
     name = case["name"]
     is_nocache = case["refresh"] is None
     latents = refine(

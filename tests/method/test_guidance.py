@@ -11,7 +11,8 @@ from tiny_wan import NEGATIVE, TEXT, latents_of, noise, tiny_transformer
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from freeswim.method import RefineSettings, denoise, refine
+from freeswim import limits
+from freeswim.method import RefineSettings, refine
 from freeswim.method.denoise import ImageCondition, LowNoiseExpert
 from freeswim.method.guidance import interpolated_positions, pick, spread
 from freeswim.method.schedule import ResumePoint
@@ -155,7 +156,7 @@ def test_resumed_pass_gives_the_same_bytes(guidance, precision):
 def test_rows_one_by_one_give_what_a_batch_gives(guidance, override_unconditional, monkeypatch):
     changes = {"override_unconditional": override_unconditional}
     batched = refined(guidance, changes=changes)
-    monkeypatch.setattr(denoise, "BATCHED_TOKENS", 0)
+    monkeypatch.setitem(limits.BATCHED_TOKENS, "cpu", 0)
     one_by_one = refined(guidance, changes=changes)
     torch.testing.assert_close(one_by_one, batched, rtol=1e-4, atol=1e-5)
 

@@ -9,6 +9,7 @@ from diffusers.hooks import apply_group_offloading
 from safetensors.torch import load_file
 from torch import Tensor
 
+from freeswim import limits
 from freeswim.method import RefineSettings, denoise, refine
 from freeswim.method.denoise import token_window
 from freeswim.method.dual_path import DualPath
@@ -127,7 +128,7 @@ def test_size_is_what_was_forecast(
     batched, monkeypatch,
 ):  # fmt: skip
     if not batched:
-        monkeypatch.setattr(denoise, "BATCHED_TOKENS", 0)
+        monkeypatch.setitem(limits.BATCHED_TOKENS, "cpu", 0)
     made: list[Kept] = []
 
     def noting(*arguments) -> Kept:

@@ -13,8 +13,9 @@ from diffusers.hooks import apply_group_offloading
 from tiny_wan import NEGATIVE, NUM_BLOCKS, TEXT, latents_of, noise, tiny_transformer
 from torch import Tensor
 
+from freeswim import limits
 from freeswim.errors import RequestError
-from freeswim.method import RefineSettings, denoise, refine
+from freeswim.method import RefineSettings, refine
 from freeswim.method.denoise import ImageCondition, LowNoiseExpert
 from freeswim.method.schedule import add_noise, attention_scale, is_refresh, refine_schedule
 from freeswim.method.window import InwardWindow
@@ -50,7 +51,7 @@ def counted(*transformers: WanTransformer3DModel) -> Iterator[Counter[str]]:
 def rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Conditional and unconditional as one batch, and one after the other."""
     if request.param == "one by one":
-        monkeypatch.setattr(denoise, "BATCHED_TOKENS", 0)
+        monkeypatch.setitem(limits.BATCHED_TOKENS, "cpu", 0)
 
 
 @pytest.mark.usefixtures("rows")

@@ -10,8 +10,9 @@ from diffusers.hooks import apply_group_offloading
 from tiny_wan import NEGATIVE, TEXT, latents_of, tiny_transformer
 from torch import Tensor
 
+from freeswim import limits
 from freeswim.errors import RequestError
-from freeswim.method import RefineSettings, denoise, refine
+from freeswim.method import RefineSettings, refine
 from freeswim.method.denoise import LowNoiseExpert
 from freeswim.method.schedule import ResumePoint
 from freeswim.method.settings import step_cache_bytes
@@ -47,7 +48,7 @@ def refined(step_cache: str, **keywords: Any) -> Tensor:
 def rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Conditional and unconditional as one batch, and one after the other."""
     if request.param == "one by one":
-        monkeypatch.setattr(denoise, "BATCHED_TOKENS", 0)
+        monkeypatch.setitem(limits.BATCHED_TOKENS, "cpu", 0)
 
 
 def computed_blocks(step_cache: str, **keywords: Any) -> list[list[int]]:
@@ -100,7 +101,7 @@ def test_rows_one_by_one_give_what_a_batch_gives(step_cache, guidance, monkeypat
     """Each batch of rows has a memory of its own."""
     batched = refined(step_cache, changes={"guidance": guidance})
     assert not torch.allclose(batched, refined("none", changes={"guidance": guidance}), rtol=1e-3)
-    monkeypatch.setattr(denoise, "BATCHED_TOKENS", 0)
+    monkeypatch.setitem(limits.BATCHED_TOKENS, "cpu", 0)
     one_by_one = refined(step_cache, changes={"guidance": guidance})
     torch.testing.assert_close(one_by_one, batched, rtol=1e-4, atol=1e-5)
 
