@@ -441,22 +441,22 @@ def test_full_disk_is_status_6_and_leaves_nothing(
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads Linux's /proc")
 def test_too_little_memory_is_status_5_and_leaves_nothing():
-    """A real allocator that refuses: the process may not grow by what 4096x4096 needs."""
+    """A real allocator that refuses: the process may not grow by what 2048x2048 needs."""
     code = """
 import resource, sys
 import freeswim.generate
 from freeswim.cli import main
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + 1200 * 2**20,) * 2)
+resource.setrlimit(resource.RLIMIT_AS, (used + 600 * 2**20,) * 2)
 sys.exit(main(sys.argv[1:]))
 """
-    large = ["--preset", "demo", "--size", "4096x4096", "--steps", "3", "--out", "t.mp4"]
+    large = ["--preset", "demo", "--size", "2048x2048", "--steps", "3", "--out", "t.mp4"]
     done = subprocess.run(
         [sys.executable, "-c", code, "generate", PROMPT, *large], capture_output=True, text=True
     )
     assert done.returncode == 5, done.stderr
-    assert "4096x4096, 9 frames: 4.3 GB of memory were not enough." in done.stderr
-    assert "This would fit: 5 frames, or " in done.stderr
+    assert "2048x2048, 9 frames: 1.5 GB of memory were not enough." in done.stderr
+    assert "This would fit: " in done.stderr
     assert files() == []
 
 
