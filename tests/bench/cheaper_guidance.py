@@ -83,6 +83,7 @@ def main() -> None:
     given = arguments(
         __doc__,
         ("prompts_2x", 30),
+        ("prompts_3x", 20),
         ("prompts_4x", 20),
         ("strength", demo["strength"]),
         ("interval", demo["refresh_interval"]),
@@ -97,7 +98,8 @@ def main() -> None:
         "none": replace(exact, guidance="none"),
     }
     clips: list[Measured] = []
-    for size, num_prompts in ((256, given.prompts_2x), (512, given.prompts_4x)):
+    numbers = {256: given.prompts_2x, 384: given.prompts_3x, 512: given.prompts_4x}
+    for size, num_prompts in numbers.items():
         clips += measure(size, prompts(num_prompts), ways)
     write(given.out, clips, list(ways))
 
@@ -305,7 +307,7 @@ def asked(clip: Measured) -> int:
 
 def difference(values: Sequence[float], digits: int) -> str:
     """Mean and its standard error, of clip-by-clip differences."""
-    if not any(values):
+    if len(values) < 2 or not any(values):
         return ""
     spread = statistics.stdev(values) / len(values) ** 0.5
     return f"{statistics.mean(values):+.{digits}f} ± {spread:.{digits}f}"
@@ -314,7 +316,7 @@ def difference(values: Sequence[float], digits: int) -> str:
 def ratio(logarithms: Sequence[float]) -> str:
     """Geometric mean of ratios and its standard error."""
     mean = float(np.exp(statistics.mean(logarithms)))
-    if not any(logarithms):
+    if len(logarithms) < 2 or not any(logarithms):
         return f"{mean:.2f}"
     return f"{mean:.2f} ± {mean * statistics.stdev(logarithms) / len(logarithms) ** 0.5:.2f}"
 

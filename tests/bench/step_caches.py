@@ -61,30 +61,35 @@ def main() -> None:
 def calibrated_ratios(
     transformer: WanTransformer3DModel, refine_exactly: Callable[[], object]
 ) -> list[float]:
-    """Ratios for `magcache_ratios`, one for each refine step of an exact pass.
+    """Ratios for `magcache_ratios`, one for each refine step of an exact pass with guidance.
 
     MagCache, arXiv 2506.09045, equation 4: the mean over tokens of the norm of what all blocks add
     at a step, over that of the step before; 1 for the first. Of the window branch's conditional
-    row: batches of two rows are the window branch's, so the pass must be small enough for them.
+    row, the last but one of every step, in whatever batches the rows go.
     """
     entering: list[Tensor] = []
-    norms: list[Tensor] = []
+    rows_of_step: dict[float, list[Tensor]] = {}  # by timestep, norms of what the blocks add
+
+    def note_step(module: object, arguments: object, keywords: dict[str, Tensor]) -> None:
+        rows_of_step.setdefault(float(keywords["timestep"].max()), [])
 
     def note_input(module: object, arguments: tuple[Tensor, ...]) -> None:
         entering[:] = [arguments[0]]
 
     def note_output(module: object, arguments: object, output: Tensor) -> None:
-        if len(output) == 2:
-            norms.append((output[0] - entering[0][0]).float().norm(dim=-1))
+        last_step = next(reversed(rows_of_step.values()))
+        last_step.extend((output - entering[0]).float().norm(dim=-1))
 
     blocks: Any = transformer.blocks
     handles = [
+        transformer.register_forward_pre_hook(note_step, with_kwargs=True),
         blocks[0].register_forward_pre_hook(note_input),
         blocks[-1].register_forward_hook(note_output),
     ]
     refine_exactly()
     for handle in handles:
         handle.remove()
+    norms = [rows[-2] for rows in rows_of_step.values()]
     pairs = zip(norms[1:], norms[:-1], strict=True)
     return [1.0, *(float((after / before).mean()) for after, before in pairs)]
 

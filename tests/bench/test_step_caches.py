@@ -12,6 +12,7 @@ from diffusers import WanTransformer3DModel
 from diffusers.hooks import MagCacheConfig
 from step_caches import calibrated_ratios
 
+from freeswim import limits
 from freeswim.method import RefineSettings, refine
 
 
@@ -35,7 +36,10 @@ def test_decibels_are_of_values_up_to_one():
     assert decibels(video, video + 0.1) == pytest.approx(20, abs=0.01)
 
 
-def test_ratios_are_those_of_diffusers_own_calibration(capsys: pytest.CaptureFixture[str]):
+@pytest.mark.parametrize("batched", [True, False], ids=["batched", "one-by-one"])
+def test_ratios_are_those_of_diffusers_own_calibration(
+    batched: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
     torch.manual_seed(0)
     transformer = WanTransformer3DModel(
         patch_size=(1, 2, 2), num_attention_heads=2, attention_head_dim=12, in_channels=4,
@@ -48,7 +52,10 @@ def test_ratios_are_those_of_diffusers_own_calibration(capsys: pytest.CaptureFix
         # Both rows have one text: diffusers means over both, ours are the conditional row's.
         refine(transformer, latents, text, text, native_grid=(3, 4), settings=settings)
 
-    ratios = calibrated_ratios(transformer, refine_exactly)
+    with monkeypatch.context() as patched:
+        if not batched:
+            patched.setitem(limits.BATCHED_TOKENS, "cpu", 0)
+        ratios = calibrated_ratios(transformer, refine_exactly)
     transformer.enable_cache(MagCacheConfig(calibrate=True, num_inference_steps=6))
     refine_exactly()
     printed = capsys.readouterr().out.splitlines()
