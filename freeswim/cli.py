@@ -488,7 +488,7 @@ def _add_making(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--full-branch",
         choices=("full", "interpolated", "native", "none"),
-        help="what it sees; native costs least and is near",
+        help="what it sees; native costs little, none leaves it out",
     )
     command.add_argument(
         "--keep",
