@@ -11,8 +11,8 @@ from __future__ import annotations
 # CPU two of 15,360 tokens take 6 % longer than one after the other (measured).
 BATCHED_TOKENS = {"cuda": 1 << 16, "cpu": 1 << 12}
 
-# Tokens that a feed-forward computes at once, of every row.
-FEED_FORWARD_TOKENS = {"cuda": 1 << 14, "cpu": 1 << 10}
+# Tokens of every row that a block's parts compute at once where tokens do not meet.
+TOKENS_AT_ONCE = {"cuda": 1 << 14, "cpu": 1 << 10}
 
 # Pixels of a frame that the autoencoder codes in one piece: 480p in any aspect. Wan 2.1's decoder
 # needs 20 KB a pixel, 18 GB for 720p, where the tiles of larger frames need 5.

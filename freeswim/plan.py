@@ -15,7 +15,7 @@ from typing import Any
 
 from freeswim.errors import FreeswimError, OutOfMemory
 from freeswim.history import PastRun, Work
-from freeswim.limits import FEED_FORWARD_TOKENS, TILE, WHOLE_FRAME, rows_at_once
+from freeswim.limits import TILE, TOKENS_AT_ONCE, WHOLE_FRAME, rows_at_once
 from freeswim.method.settings import full_branch_window, kept_bytes, step_cache_bytes
 from freeswim.models.catalog import Architecture, Checkpoint
 from freeswim.models.memory import MemoryPolicy, policies
@@ -312,7 +312,7 @@ class _Bytes:
         ffn = 4 * element * width
         at_once = min(rows, rows_at_once(tokens, self.device_type))
         row = max(norm, attention, ffn)
-        piece = min(tokens, FEED_FORWARD_TOKENS[self.device_type])
+        piece = min(tokens, TOKENS_AT_ONCE[self.device_type])
         inside = 2 * element * figures.ffn_width * piece * at_once
         if self.request.kind == "image" and self.checkpoint.takes_text:
             row += 36 * width  # a modulation for every token: the first frame's timestep is 0

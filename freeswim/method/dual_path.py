@@ -19,6 +19,7 @@ import torch
 from diffusers import WanTransformer3DModel
 from torch import Tensor
 
+from freeswim.limits import TOKENS_AT_ONCE
 from freeswim.method.attention import (
     Backends,
     choose_backends,
@@ -156,11 +157,7 @@ class _SelfAttention:
         attention_mask: None,
         rotary_emb: tuple[Tensor, Tensor],
     ) -> Tensor:
-        heads = (attn.heads, -1)
-        query = attn.norm_q(attn.to_q(hidden_states)).unflatten(2, heads)  # (B, L, heads, head dim)
-        key = attn.norm_k(attn.to_k(hidden_states)).unflatten(2, heads)
-        value = attn.to_v(hidden_states).unflatten(2, heads)
-        query, key = _rotate(query, *rotary_emb), _rotate(key, *rotary_emb)
+        query, key, value = _queries_keys_values(attn, hidden_states, rotary_emb)
 
         branch = self.branch
         if branch.name == "full":
@@ -196,6 +193,36 @@ class _CrossAttention:
             return override
         own = self.ordinary(attn, hidden_states[rows:], text[rows:], *nothing)
         return torch.cat([override, own])
+
+
+def _queries_keys_values(
+    attn: Any, hidden_states: Tensor, rotary_emb: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What self-attention is of, (B, L, heads, head dim) each; norms and positions included.
+
+    Made piece by piece: what lies between the steps of a piece stays in the cache of a CPU.
+    """
+    most = TOKENS_AT_ONCE[hidden_states.device.type]
+    pieces = [tensor.split(most, 1) for tensor in (hidden_states, *rotary_emb)]
+    whole: list[Tensor] = []
+    for index, (tokens, *positions) in enumerate(zip(*pieces, strict=True)):
+        query, key, value = (
+            projected.unflatten(2, (attn.heads, -1))
+            for projected in (
+                attn.norm_q(attn.to_q(tokens)),
+                attn.norm_k(attn.to_k(tokens)),
+                attn.to_v(tokens),
+            )
+        )
+        made = _rotate(query, *positions), _rotate(key, *positions), value
+        if len(pieces[0]) == 1:
+            return made
+        if not whole:
+            shape = (hidden_states.shape[0], hidden_states.shape[1], *value.shape[2:])
+            whole = [part.new_empty(shape) for part in made]
+        for part, into in zip(made, whole, strict=True):
+            into[:, index * most : (index + 1) * most] = part
+    return whole[0], whole[1], whole[2]
 
 
 def _rotate(tokens: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:

@@ -15,13 +15,13 @@ import torch
 from diffusers import WanTransformer3DModel
 from torch import Tensor
 
-from freeswim.limits import FEED_FORWARD_TOKENS
+from freeswim.limits import TOKENS_AT_ONCE
 
 
 @contextmanager
 def in_pieces(transformer: WanTransformer3DModel, device: torch.device) -> Iterator[None]:
     """The feed-forwards compute a piece of their tokens at a time meanwhile."""
-    most = FEED_FORWARD_TOKENS[device.type]
+    most = TOKENS_AT_ONCE[device.type]
     blocks: Any = transformer.blocks
     with ExitStack() as stack:
         for block in blocks:

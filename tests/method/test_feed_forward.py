@@ -22,13 +22,13 @@ def refined() -> Tensor:
 
 def test_pieces_make_the_same_result(monkeypatch: pytest.MonkeyPatch):
     whole = refined()
-    monkeypatch.setitem(limits.FEED_FORWARD_TOKENS, "cpu", 7)
+    monkeypatch.setitem(limits.TOKENS_AT_ONCE, "cpu", 7)
     torch.testing.assert_close(refined(), whole, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("tokens, pieces", [(7, 1), (8, 2), (21, 3), (22, 4)])
 def test_no_piece_is_larger_than_allowed(tokens: int, pieces: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(limits.FEED_FORWARD_TOKENS, "cpu", 7)
+    monkeypatch.setitem(limits.TOKENS_AT_ONCE, "cpu", 7)
     transformer = tiny_transformer()
     ffn = transformer.blocks[0].ffn
     seen: list[int] = []
