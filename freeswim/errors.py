@@ -11,6 +11,11 @@
   x NumericalError        the model gave something that is no number
   x OutputError           the output folder or file cannot be written
     x OutputExists        the output file is already there
+    x DiskFull            the disk has no room
+  x WorkerCrashed         the process that made a take died, or did nothing any more
+  x NotFound              there is no such job, shot or take
+  x Conflict              it is not in a state in which this can be done
+  x StudioError           the daemon cannot run, or cannot be reached
   x Cancelled             the person stopped the work
 
 Raise where the fact is known, catch where something can be done: in the worker, in the daemon's
@@ -20,6 +25,9 @@ to do about it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class FreeswimError(Exception):
     """Base of all failures that a person may see.
@@ -27,6 +35,7 @@ class FreeswimError(Exception):
     Attributes:
         message: what happened, one sentence, with the values.
         hint: what to do about it, one sentence; may be empty.
+        details: values for programs, of JSON.
         code: stable name of the failure on every wire.
         exit_status: what the `freeswim` command exits with.
     """
@@ -34,14 +43,22 @@ class FreeswimError(Exception):
     code = "error"
     exit_status = 1
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
+    def __init__(
+        self, message: str, *, hint: str = "", details: Mapping[str, int | str] | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.details: dict[str, int | str] = dict(details or {})
 
-    def as_dict(self) -> dict[str, str]:
+    def as_dict(self) -> dict[str, Any]:
         """The failure as it travels in JSON."""
-        return {"code": self.code, "message": self.message, "hint": self.hint}
+        return {
+            "code": self.code,
+            "message": self.message,
+            "hint": self.hint,
+            "details": self.details,
+        }
 
 
 class RequestError(FreeswimError):
@@ -113,6 +130,37 @@ class OutputExists(OutputError):
     """The output file is already there and nobody allowed to replace it."""
 
     code = "output_exists"
+
+
+class DiskFull(OutputError):
+    """The disk has no room for what is to be written."""
+
+    code = "disk_full"
+
+
+class WorkerCrashed(FreeswimError):
+    """The process that made a take died, or did nothing any more."""
+
+    code = "crash"
+
+
+class NotFound(FreeswimError):
+    """There is no such job, shot, take or preview."""
+
+    code = "not_found"
+
+
+class Conflict(FreeswimError):
+    """A job or take is not in a state in which this can be done."""
+
+    code = "conflict"
+
+
+class StudioError(FreeswimError):
+    """The daemon cannot run here, or cannot be reached."""
+
+    code = "studio"
+    exit_status = 7
 
 
 class Cancelled(FreeswimError):

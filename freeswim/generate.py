@@ -12,7 +12,7 @@ import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -43,8 +43,10 @@ from freeswim.models.loading import (
 )
 from freeswim.models.lora import Changes
 from freeswim.models.memory import MemoryPolicy
+from freeswim.models.warm import Warm
 from freeswim.output import as_output_error, check_disk, check_place, publish, workspace
 from freeswim.plan import Plan, admit, make_plan, shape_of, too_large
+from freeswim.preview import Previews
 from freeswim.request import Request
 from freeswim.sidecar import Take
 from freeswim.video import autoencoder, canvas
@@ -73,6 +75,7 @@ class Story:
     on_progress: OnProgress | None = None
     checkpoints: Checkpoints | None = None  # None: the run is not to be resumed
     scratch: Path | None = None  # folder of temporary files; None: the system's
+    previews: Previews | None = None
     policy: MemoryPolicy = field(default_factory=MemoryPolicy)
     failed: list[str] = field(default_factory=list[str])  # policies that ran out of memory
     points: dict[str, ResumePoint] = field(default_factory=dict[str, ResumePoint])  # of each pass
@@ -95,6 +98,18 @@ class Story:
         self.runs[name] = self.runs.get(name, 0) + 1
         spent = self.seconds.get(name, 0.0) + time.monotonic() - began
         self.seconds[name] = round(spent, 3)
+
+    def look(
+        self, components: Components, report: Callable[[int], None]
+    ) -> Callable[[int, int, Tensor, Tensor], None]:
+        """What a pass is to call after each of its steps: `report`, and a preview at times."""
+
+        def after_step(step: int, num_steps: int, latents: Tensor, denoised: Tensor) -> None:
+            report(step)
+            if self.previews is not None:
+                self.previews.show(components.vae, denoised)
+
+        return after_step
 
     def resume_point(self, name: str, device: torch.device) -> ResumePoint | None:
         """Where a rung of the ladder, or an earlier run of the same request, left pass `name`."""
@@ -123,6 +138,8 @@ def generate(
     draft_latents: Path | None = None,
     job_dir: Path | None = None,
     memory: float | None = None,
+    warm: Warm | None = None,
+    previews: Previews | None = None,
     on_progress: OnProgress | None = None,
 ) -> Take:
     """Make the take that `request` describes and write it to `output`, its sidecar beside it.
@@ -136,6 +153,8 @@ def generate(
             change nothing else.
         job_dir: a folder for checkpoints; the same request goes on from them, to the same bytes.
         memory: bytes of the device's memory that may be used; None: all that is free.
+        warm: what the last take left loaded, and where this one leaves its checkpoint.
+        previews: where pictures of the take under way go; None: there are none.
         on_progress: called at every step; may raise to stop.
 
     Returns:
@@ -155,42 +174,47 @@ def generate(
     torch_device = choose_device(device)
     if request.needs_refine:
         window_candidates(request.refine, request.window, torch_device)  # or ends here
-    plan = make_plan(request, inspect(torch_device).limited(memory), past_runs())
+    warm = warm or Warm()
+    machine = inspect(torch_device)
+    machine = replace(machine, host_bytes=machine.host_bytes + warm.memory_bytes)
+    plan = make_plan(request, machine.limited(memory), past_runs())
     policies = admit(plan)
     check_disk(output, plan.disk_bytes)
-    story = Story(on_progress, scratch=output.parent)
+    story = Story(on_progress, scratch=output.parent, previews=previews)
 
     def make(policy: MemoryPolicy) -> Take:
         story.policy = policy
         with as_output_error(output):
             text = read_prompt(request, torch_device, story)
-            components = load_checkpoint(request, torch_device, story, loras)
+        key = f"{request.weights_key()} {torch_device} {policy}"
+        load_anew = partial(load_checkpoint, request, torch_device, story, loras)
+        with warm.components(key, load_anew) as components:
             story.checkpoints = _checkpoints(request, components, job_dir)
+            with as_output_error(output):
+                if source is None:
+                    latents = base_pass(components, request, text, images, draft_latents, story)
+                    if request.needs_refine:
+                        frames = draft_frames(components, latents, request, story)
+                        latents = refine_pass(components, request, text, frames, images, story)
+                else:
+                    frames, shown = clip_frames(source, request), first_frame_of(source, request)
+                    latents = refine_pass(components, request, text, frames, shown, story)
 
-            if source is None:
-                latents = base_pass(components, request, text, images, draft_latents, story)
-                if request.needs_refine:
-                    frames = draft_frames(components, latents, request, story)
-                    latents = refine_pass(components, request, text, frames, images, story)
-            else:
-                frames, shown = clip_frames(source, request), first_frame_of(source, request)
-                latents = refine_pass(components, request, text, frames, shown, story)
-
-        take = Take(
-            media=output,
-            request=request,
-            frame_rate=request.model.frame_rate if source is None else source.frame_rate,
-            attention_backend=attention_backend(request, components),
-            device=str(torch_device),
-            dtype=str(components.transformer.dtype).removeprefix("torch."),
-            memory_policy=str(policy),
-            out_of_memory=tuple(story.failed),
-            seconds=story.seconds,
-            versions=_versions(),
-            latents=sidecar.latents_path(output) if request.draft else None,
-        )
-        write_take(components, take, latents, story, overwrite=overwrite)
-        return take
+            take = Take(
+                media=output,
+                request=request,
+                frame_rate=request.model.frame_rate if source is None else source.frame_rate,
+                attention_backend=attention_backend(request, components),
+                device=str(torch_device),
+                dtype=str(components.transformer.dtype).removeprefix("torch."),
+                memory_policy=str(policy),
+                out_of_memory=tuple(story.failed),
+                seconds=story.seconds,
+                versions=_versions(),
+                latents=sidecar.latents_path(output) if request.draft else None,
+            )
+            write_take(components, take, latents, story, overwrite=overwrite)
+            return take
 
     try:
         take = climb(policies, make, lambda policy: story.failed.append(str(policy)))
@@ -313,7 +337,7 @@ def base_pass(
             ),
             low_noise=components.low_noise,
             resume=story.resume_point("base", components.device),
-            on_step=report,
+            on_step=story.look(components, report),
             on_resume_point=partial(story.keep, "base"),
         )
 
@@ -390,7 +414,7 @@ def refine_pass(
             low_noise=components.low_noise,
             keep_on=story.policy.kept,
             resume=resume,
-            on_step=report,
+            on_step=story.look(components, report),
             on_resume_point=partial(story.keep, "refine"),
         )
     return latents

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from freeswim.errors import OutputError, OutputExists
+from freeswim.errors import DiskFull, OutputError, OutputExists
 
 LONGEST_NAME = 40  # characters of a prompt in a file name
 
@@ -69,14 +69,15 @@ def check_disk(path: Path, num_bytes: int) -> None:
     """Refuse a place on a disk with less than `num_bytes` free.
 
     Raises:
-        OutputError: says how much is needed, and how much there is.
+        DiskFull: says how much is needed, and how much there is.
     """
     with as_output_error(path):
         free = shutil.disk_usage(path.parent).free
     if free < num_bytes:
-        raise OutputError(
+        raise DiskFull(
             f"{path.parent} has {_amount(free)} free; up to {_amount(num_bytes)} are needed.",
             hint="Free some space, or name a folder on another disk.",
+            details={"needed_bytes": num_bytes},
         )
 
 
@@ -108,10 +109,10 @@ def publish(part: Path, path: Path, overwrite: bool) -> None:
         part.replace(path)
     else:
         _place_new(part, path)
-    _keep_name(path.parent)
+    keep_name(path.parent)
 
 
-def _keep_name(folder: Path) -> None:
+def keep_name(folder: Path) -> None:
     """The new name, too, survives a power cut, where the system can promise that."""
     if os.name != "posix":
         return
@@ -171,7 +172,7 @@ def output_error(path: Path, fault: int, part: Path | None = None) -> OutputErro
             hint="Name a folder that can be written.",
         )
     written = part.stat().st_size if part and part.exists() else 0
-    return OutputError(
+    return DiskFull(
         f"{path} cannot be written: {os.strerror(fault)} after {written:,} bytes.",
         hint=f"Free more than {written:,} bytes in {path.parent}, or name a folder on another disk.",
     )

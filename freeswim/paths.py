@@ -27,6 +27,38 @@ def history() -> Path:
     return home() / "history.jsonl"
 
 
+def takes() -> Path:
+    """Folder of the takes that the studio publishes; `FREESWIM_TAKES` moves it."""
+    if moved := os.environ.get("FREESWIM_TAKES"):
+        return Path(moved).expanduser().resolve()
+    return home() / "takes"
+
+
+def jobs() -> Path:
+    """Folder of the studio's jobs, one folder each by id."""
+    return home() / "jobs"
+
+
+def database() -> Path:
+    """The studio's database."""
+    return home() / "studio.db"
+
+
+def backups() -> Path:
+    """Folder of the database's backups."""
+    return home() / "backups"
+
+
+def studio() -> Path:
+    """Folder, of this user alone, in which a studio says where it can be reached."""
+    return home() / "run"
+
+
+def logs() -> Path:
+    """Folder of the logs."""
+    return home() / "logs"
+
+
 def text_embeds() -> Path:
     """Folder of the encoded prompts that are kept."""
     return home() / "text-embeds"

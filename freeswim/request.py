@@ -100,6 +100,11 @@ class Request(BaseModel):
         except ValidationError as error:
             raise _first_error(error) from error
 
+    @classmethod
+    def parse_text(cls, text: str) -> Self:
+        """The request that `as_json` gave."""
+        return cls.parse(json.loads(text))
+
     @property
     def model(self) -> Checkpoint:
         """The checkpoint's row of the catalog."""
@@ -190,6 +195,11 @@ class Request(BaseModel):
             del file["path"]
         text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def weights_key(self) -> str:
+        """What decides the weights that are loaded for it: the same for requests that share them."""
+        loras = [[lora.file.sha256, lora.weight, lora.expert] for lora in self.loras]
+        return json.dumps([self.checkpoint, self.weights, loras])
 
     @model_validator(mode="after")
     def _check(self) -> Self:

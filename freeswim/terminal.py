@@ -8,18 +8,35 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from freeswim.errors import FreeswimError
 
-if TYPE_CHECKING:  # torch comes with it
-    from freeswim.generate import OnProgress, Progress
+if TYPE_CHECKING:
     from freeswim.plan import Plan
     from freeswim.sidecar import Take
 
 SECONDS_BETWEEN_LINES = 10.0  # of a long stage, where there is no terminal
+PLAIN_WIDTH = 160  # characters of a table, where there is no terminal
+
+
+class Progress(Protocol):
+    """How far a take is; `step` counts finished steps of the stage."""
+
+    @property
+    def stage(self) -> str: ...
+    @property
+    def step(self) -> int: ...
+    @property
+    def num_steps(self) -> int: ...
+    @property
+    def seconds(self) -> float: ...  # since the work began
+
+
+OnProgress = Callable[[Progress], None]
 
 
 def event(kind: str, **values: Any) -> None:
@@ -186,17 +203,43 @@ def _bars() -> Iterator[OnProgress]:
         yield report
 
 
-def table(headings: list[str], rows: list[list[str]]) -> None:
-    """A table of results; columns after the first are numbers."""
+def table(headings: list[str], rows: list[list[str]], words: Collection[str] = ()) -> None:
+    """A table of results; columns after the first are numbers, but those headed by `words`."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     drawn = Table(*headings)
-    for column in drawn.columns[1:]:
-        column.justify = "right"
+    for heading, column in zip(headings[1:], drawn.columns[1:], strict=True):
+        column.justify = "left" if heading in words else "right"
     for row in rows:
-        drawn.add_row(*row)
-    Console(file=sys.stdout).print(drawn)
+        drawn.add_row(*(Text(plain(cell)) for cell in row))  # what people wrote is no markup
+    width = None if sys.stdout.isatty() else PLAIN_WIDTH
+    Console(file=sys.stdout, width=width).print(drawn)
+
+
+def plain(text: str) -> str:
+    """Somebody's words on one line, with nothing in them that a terminal obeys."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def clock(seconds: float | None) -> str:
+    """A duration as editors read it: 0:45, 12:30, 1:05:12; empty where it is not known."""
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}:{rest:02}"
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
+def time_of_day(moment: float | None) -> str:
+    """A moment on this machine's clock, with its day where that is not today."""
+    if moment is None:
+        return ""
+    then, now = time.localtime(moment), time.localtime()
+    is_today = then[:3] == now[:3]
+    return time.strftime("%H:%M" if is_today else "%d %b %H:%M", then)
 
 
 def _line(stream: Any, text: str) -> None:

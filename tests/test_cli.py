@@ -21,7 +21,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from freeswim import paths
-from freeswim.cli import _lora, main
+from freeswim.cli import main
+from freeswim.cli_options import read_lora
 from freeswim.video.reader import probe, read_frames
 from freeswim.video.writer import write_video
 
@@ -131,7 +132,7 @@ def test_clip_is_remade_with_a_lora(clip: Path, lora: Path):
 )
 def test_lora_is_written_as_file_and_weight(text: str, name: str, weight: float, expert: str):
     Path(name).touch()
-    lora = _lora(text)
+    lora = read_lora(text)
     assert lora["file"].path == Path(name).resolve()
     assert (lora["weight"], lora["expert"]) == (weight, expert)
 
@@ -514,7 +515,13 @@ def test_ctrl_c_at_any_stage_stops_cleanly(stage: str, stop: signal.Signals):
         events += [json.loads(line) for line in process.stdout]
         assert process.stderr.read() == ""
     assert process.returncode == 130
-    cancelled = {"event": "error", "code": "cancelled", "message": "Cancelled.", "hint": ""}
+    cancelled = {
+        "event": "error",
+        "code": "cancelled",
+        "message": "Cancelled.",
+        "hint": "",
+        "details": {},
+    }
     assert events[-1] == cancelled
     assert files() == []
     assert not children_named("ffmpeg", since=process.pid)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 from diffusers import UniPCMultistepScheduler, WanTransformer3DModel
@@ -35,7 +36,7 @@ from freeswim.method.step_cache import StepCache
 from freeswim.method.window import InwardWindow
 
 # Called after every step with steps done, steps to run, and the latents; may raise to stop.
-OnStep = Callable[[int, int, Tensor], None]
+OnStep = Callable[[int, int, Tensor, Tensor], None]
 # Called between steps with all that decides the rest of the pass.
 OnResumePoint = Callable[[ResumePoint], None]
 Velocity = Callable[[int, Tensor, Tensor], Tensor]  # (step, timestep, latents) -> velocity
@@ -87,7 +88,8 @@ def sample_base(
         condition: of an image-conditioned checkpoint, at the size of `latents`.
         low_noise: second expert of a two-expert checkpoint.
         resume: where an interrupted pass goes on, instead of at `latents`; to the same result.
-        on_step: called after every step with (steps done, steps to run, latents).
+        on_step: called after every step with (steps done, steps to run, latents, the solver's
+            estimate of the clean ones).
         on_resume_point: called wherever the pass could go on from, and at its end.
 
     Returns:
@@ -142,7 +144,8 @@ def refine(
         low_noise: second expert of a two-expert checkpoint.
         keep_on: where kept cross-attention outputs are between their uses; never what they are.
         resume: where an interrupted pass goes on, instead of at `latents`; to the same result.
-        on_step: called after every step with (steps done, steps to run, latents).
+        on_step: called after every step with (steps done, steps to run, latents, the solver's
+            estimate of the clean ones).
         on_resume_point: called wherever the pass could go on from, and at its end.
 
     Returns:
@@ -320,12 +323,14 @@ def _denoise(latents: Tensor, velocity: Velocity, run: _Run) -> Tensor:
         )[0]
         if not latents.isfinite().all():
             raise NumericalError(f"The latents are no numbers any more after step {step + 1}.")
-        if run.on_step is not None:
-            run.on_step(step + 1, num_steps, latents)
+        # First the resume point: who stops the work at this step finds it.
         if run.on_resume_point is not None and (
             step + 1 == num_steps or run.is_resumable(step + 1)
         ):
             run.on_resume_point(take_resume_point(run.scheduler, step + 1, latents))
+        if run.on_step is not None:
+            denoised: Any = run.scheduler.model_outputs[-1]
+            run.on_step(step + 1, num_steps, latents, denoised)
     return latents
 
 

@@ -69,6 +69,11 @@ class Components:
     pipeline: WanImageToVideoPipeline
     device: torch.device
 
+    def modules(self) -> list[torch.nn.Module]:
+        """All that has weights."""
+        parts = self.pipeline.components.values()
+        return [part for part in parts if isinstance(part, torch.nn.Module)]
+
     @property
     def transformer(self) -> WanTransformer3DModel:
         """The transformer; the high-noise expert where there are two."""

@@ -60,7 +60,7 @@ def test_reuse_steps_compute_no_cross_attention_and_no_duplicate_row():
     per_step: list[Counter[str]] = []
     with counted(transformer) as counts:
 
-        def on_step(step: int, num_steps: int, latents: Tensor) -> None:
+        def on_step(step: int, num_steps: int, latents: Tensor, denoised: Tensor) -> None:
             per_step.append(Counter(counts))
             counts.clear()
 
@@ -159,7 +159,7 @@ def test_transformer_is_as_it_was_after_a_run_and_after_a_failure():
     processors = {name: id(one) for name, one in transformer.attn_processors.items()}
     refine(transformer, latents_of(), TEXT, NEGATIVE, native_grid=NATIVE, settings=SETTINGS)
 
-    def stop(step: int, num_steps: int, latents: Tensor) -> None:
+    def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -190,7 +190,7 @@ def test_any_number_of_steps_runs_the_end_of_the_schedule(steps, strength, refin
     seen: list[int] = []
     refine(
         tiny_transformer(), latents_of(4, 4, 1), TEXT, native_grid=NATIVE, settings=settings,
-        on_step=lambda step, num_steps, latents: seen.append(step),
+        on_step=lambda step, *_: seen.append(step),
     )  # fmt: skip
     assert seen == list(range(1, refine_steps + 1))
 

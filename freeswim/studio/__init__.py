@@ -1,0 +1,1 @@
+"""The studio daemon: a durable queue of jobs, the workers that make them, and the HTTP API."""

@@ -1,0 +1,136 @@
+"""From an attempt's folder into the takes folder: verified, by one rename, as often as it takes.
+
+Every step can be repeated: whoever dies between two of them, the next start does them again. Only
+the daemon does this, so a worker that outlived its attempt can publish nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import secrets
+import shutil
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+from freeswim import paths
+from freeswim.errors import FreeswimError, MediaError, OutputExists
+from freeswim.output import free_path, publish, workspace
+from freeswim.request import Request
+from freeswim.sidecar import file_sha256, latents_path, read_sidecar, sidecar_path
+from freeswim.studio.folders import JobFolder
+from freeswim.studio.job import Job, NewTake
+
+TAKE = "take.mp4"  # in an attempt's folder
+LONGEST_NAME = 60  # characters of a shot in a file name
+_DEVICES = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\.|$)")  # names that Windows keeps
+
+
+def finished_attempt(folder: JobFolder, job: Job) -> Path | None:
+    """The whole take that an attempt left, checked against the job; None: there is none."""
+    for attempt in folder.attempts():
+        media = attempt / TAKE
+        try:
+            check_take(media, Request.parse(job.request))
+        except (FreeswimError, OSError):
+            continue
+        return media
+    return None
+
+
+def check_take(media: Path, request: Request) -> dict[str, Any]:
+    """The sidecar of a finished take, if its files are whole and of `request`.
+
+    The worker has decoded every frame of what it wrote; the checksum says that this is still it.
+
+    Raises:
+        MediaError: they are not.
+        OSError: they cannot be read.
+    """
+    sidecar = read_sidecar(media)
+    latents = latents_path(media)
+    if sidecar.get("request_sha256") != request.digest():
+        raise MediaError(f"{media.name} is of another request.")
+    if file_sha256(media) != sidecar["media"]["sha256"]:
+        raise MediaError(f"{media.name} is not what was written.")
+    if "latents" in sidecar and file_sha256(latents) != sidecar["latents"]["sha256"]:
+        raise MediaError(f"{latents.name} is not what was written.")
+    return sidecar
+
+
+def name_take(job: Job, media: Path, *, number: int) -> NewTake:
+    """What the take in an attempt's folder is to be called; its name is free by now."""
+    said = read_sidecar(media)["media"]
+    request = Request.parse(job.request)
+    name = f"{file_name(job.shot_name)}_take{number:02d}{'_draft' if request.draft else ''}.mp4"
+    free = free_path(paths.takes() / name, ".json", ".latents.safetensors")
+    return NewTake(
+        id=secrets.token_hex(8),
+        file=free.name,
+        sha256=said["sha256"],
+        width=said["width"],
+        height=said["height"],
+        frames=said["frames"],
+        frame_rate=said["frame_rate"],
+        seed=request.seed,
+        is_draft=request.draft,
+        number=number,
+    )
+
+
+def put_in_place(take: NewTake, media: Path | None) -> None:
+    """Put a take's files into the takes folder. What is there of it already stays.
+
+    Args:
+        take: as it was named.
+        media: in the attempt's folder; None: it is gone, so the take must be in place.
+
+    Raises:
+        OutputExists: a file of somebody else has the name by now.
+        MediaError: neither place has the take.
+        OSError: the disk refused.
+    """
+    target = paths.takes() / take.file
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.is_symlink() or (target.exists() and file_sha256(target) != take.sha256):
+        raise OutputExists(f"{take.file} is already there.", hint="Another name is taken.")
+    is_there = target.exists()
+    if media is None:
+        if is_there and sidecar_path(target).is_file():
+            return
+        raise MediaError(f"{take.file} is gone.")
+    if not is_there:
+        _place(media, target, overwrite=False)
+    # The name is ours now: what lies beside it belongs to this take.
+    sidecar = read_sidecar(media)
+    sidecar["media"]["file"] = target.name
+    if "latents" in sidecar:
+        sidecar["latents"]["file"] = latents_path(target).name
+        _place(latents_path(media), latents_path(target), overwrite=True)
+    with workspace(target) as folder:
+        part = folder / "take.json"
+        part.write_text(json.dumps(sidecar, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        publish(part, sidecar_path(target), overwrite=True)
+
+
+def file_name(shot_name: str) -> str:
+    """A shot's name as the start of a file name: safe on every system, at most 60 characters."""
+    plain = unicodedata.normalize("NFKD", shot_name).encode("ascii", "ignore").decode()
+    words = re.sub(r"[^A-Za-z0-9_]+", "-", plain).strip("-_")[:LONGEST_NAME].strip("-_")
+    return f"shot-{words}" if _DEVICES.match(words) or not words else words
+
+
+def _place(part: Path, target: Path, *, overwrite: bool) -> None:
+    """One file, all of it on the disk; by a link, or a copy where the disk is another."""
+    with workspace(target) as folder:
+        beside = folder / target.name
+        try:
+            os.link(part, beside)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+                raise
+            shutil.copyfile(part, beside)
+        publish(beside, target, overwrite)

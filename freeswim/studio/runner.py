@@ -1,0 +1,491 @@
+"""Claim, run, publish: what becomes of the jobs in the queue.
+
+Execution is at least once, the effect exactly once: an attempt writes into a folder of its own,
+goes on from the checkpoints of those before it, and only a whole take is published (publish.py).
+Nothing here relies on being stopped in an orderly way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from freeswim import paths, protocol, sidecar
+from freeswim.errors import (
+    CheckpointMissing,
+    Conflict,
+    DiskFull,
+    FreeswimError,
+    MediaError,
+    NotFound,
+    OutputExists,
+    WorkerCrashed,
+)
+from freeswim.plan import disk_bytes
+from freeswim.request import Request
+from freeswim.studio.database import release_reserve
+from freeswim.studio.desk import Answer, Desk
+from freeswim.studio.executors.local import Crashed, LocalSlot
+from freeswim.studio.folders import JobFolder, Spec, all_folders
+from freeswim.studio.job import (
+    ENDED,
+    Failure,
+    Job,
+    JobState,
+    NewTake,
+    QueueMode,
+    Reason,
+    Take,
+    Wish,
+)
+from freeswim.studio.publish import TAKE, finished_attempt, name_take, put_in_place
+from freeswim.studio.store import NewJob, NewShot, Store
+
+log = logging.getLogger(__name__)
+
+MOST_CRASHES = 3  # of a job's worker in a row, without the job getting further
+MOST_ATTEMPTS = 50  # of a job, however far it gets
+MOST_STRIKES = 3  # different jobs that a slot's workers crashed on, one after the other
+LOOK_EVERY_S = 2.0  # whether what jobs wait for is there
+SPARE_BYTES = 2**20  # beside what a job needs
+
+Outcome = protocol.Made | protocol.Stopped | protocol.Failed | Crashed
+
+
+class JobProgress(BaseModel):
+    """How far a job is that runs; in memory only."""
+
+    model_config = ConfigDict(frozen=True)
+
+    job_id: str
+    stage: str = ""
+    step: int = 0
+    num_steps: int = 1
+    seconds: float = 0.0  # since the attempt began
+    preview: int = 0  # number of the newest preview; 0: there is none yet
+    change: int = 0  # counts up
+
+
+@dataclass
+class SlotState:
+    """A slot and what is known of it."""
+
+    slot: LocalSlot
+    job_id: str = ""  # that runs in it
+    strikes: list[str] = field(default_factory=list[str])  # jobs that its workers crashed on
+    message: str = ""  # why it is disabled; empty: it is not
+
+
+class Runner:
+    """Serves the queue until it is stopped."""
+
+    def __init__(self, desk: Desk, slots: Sequence[LocalSlot]) -> None:
+        self._desk = desk
+        self.slots = [SlotState(slot) for slot in slots]
+        self.progress: dict[str, JobProgress] = {}  # by job id
+        self.is_stopping = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self._publications: set[asyncio.Task[None]] = set()
+        self._one_publication = asyncio.Lock()  # at a time: a take's number is counted
+
+    async def start(self) -> None:
+        """Bring what was under way back into order, and serve the queue."""
+        await self._adopt()
+        for job in await self._desk.ask(Store.under_way):
+            await self._recover(job)
+        self._tasks = [asyncio.create_task(self._serve(state)) for state in self.slots]
+        self._tasks.append(asyncio.create_task(self._look_after()))
+
+    async def stop(self) -> None:
+        """Begin nothing, stop what runs at its next step; jobs that ran are queued again."""
+        self.is_stopping = True
+        self._desk.ring()
+        for state in self.slots:
+            if state.job_id:
+                await state.slot.stop()
+        await asyncio.gather(*self._tasks)
+        await asyncio.gather(*self._publications, return_exceptions=True)
+        await asyncio.gather(*(state.slot.exit() for state in self.slots))
+
+    async def heed(self) -> None:
+        """Look at what is wanted of the jobs that run, and of the queue."""
+        mode = await self._desk.ask(lambda store: store.mode)
+        for state in self.slots:
+            if not state.job_id:
+                continue
+            job_id = state.job_id
+            job = await self._desk.ask(lambda store, job_id=job_id: store.job(job_id))
+            if job.wish != Wish.NONE or mode == QueueMode.PAUSE:
+                await state.slot.stop()
+
+    def enable(self, name: str) -> None:
+        """Use a slot again that was disabled. Raises NotFound."""
+        for state in self.slots:
+            if state.slot.name == name:
+                state.message = ""
+                state.strikes.clear()
+                self._desk.ring()
+                return
+        raise NotFound(f"There is no slot {name!r}.", hint="Ask for the machine.")
+
+    # --------------------------------------------------------------------------- the loop
+
+    async def _serve(self, state: SlotState) -> None:
+        """Run one job after the other in a slot."""
+        while not self.is_stopping:
+            rings = self._desk.rings
+            job = None if state.message else await self._persist(Store.claim)
+            if job is None:
+                if self._desk.rings == rings:
+                    await self._desk.wait(self._desk.seq, LOOK_EVERY_S)
+                continue
+            state.job_id = job.id
+            try:
+                await self._attempt(state, job)
+            except Conflict as error:
+                log.error("job %d: %s", job.number, error.message)
+            except FreeswimError as error:  # of a request that this version cannot make
+                await self._end(job, JobState.FAILED, failure=_failure(error))
+            except OSError as error:
+                log.warning("job %d: %s", job.number, error)
+                await self._wait_for_disk(job, 0)
+            finally:
+                state.job_id = ""
+                self.progress.pop(job.id, None)
+
+    async def _attempt(self, state: SlotState, job: Job) -> None:
+        folder = JobFolder(job.id)
+        if media := await asyncio.to_thread(finished_attempt, folder, job):
+            self._in_background(self._publish(job, media))
+            return
+        request = Request.parse(job.request)
+        mark = await asyncio.to_thread(folder.progress_mark)
+        attempt = await asyncio.to_thread(folder.begin, job.attempt)
+        run = protocol.Run(
+            job_id=job.id,
+            attempt=job.attempt,
+            request=request.as_dict(),
+            output=attempt / TAKE,
+            checkpoints=folder.checkpoints,
+            preview=folder.preview,
+            draft_latents=await self._draft_latents(job),
+        )
+        log.info("job %d attempt %d on %s", job.number, job.attempt, state.slot.name)
+        await self.heed()  # something may have been wished since it was claimed
+        outcome = await self._run(state.slot, run, folder.log)
+        job = await self._desk.ask(lambda store: store.job(job.id))
+        match outcome:
+            case protocol.Made():
+                state.strikes.clear()
+                if job.wish == Wish.CANCEL:  # before it was published: so be it
+                    await self._end(job, JobState.CANCELLED)
+                else:
+                    self._in_background(self._publish(job, attempt / TAKE))
+            case protocol.Stopped():
+                await self._stopped(job)
+            case protocol.Failed():
+                await self._failed(state, job, outcome)
+            case Crashed():
+                has_progressed = await asyncio.to_thread(folder.progress_mark) != mark
+                await self._crashed(state, job, outcome, has_progressed=has_progressed)
+
+    async def _run(self, slot: LocalSlot, run: protocol.Run, log_path: Path) -> Outcome:
+        progress = JobProgress(job_id=run.job_id)
+        async for event in slot.run(run, log_path):
+            match event:
+                case protocol.Step():
+                    told = event.model_dump(include={"stage", "step", "num_steps", "seconds"})
+                    progress = progress.model_copy(update=told | {"change": progress.change + 1})
+                case protocol.Preview(number=number):
+                    changes = {"preview": number, "change": progress.change + 1}
+                    progress = progress.model_copy(update=changes)
+                case protocol.Made() | protocol.Stopped() | protocol.Failed() | Crashed():
+                    return event
+                case _:
+                    continue
+            self.progress[run.job_id] = progress
+            self._desk.ring()
+        raise AssertionError("a slot's events end with an outcome")
+
+    async def _draft_latents(self, job: Job) -> Path | None:
+        """Latents of the draft that the job finishes; without them the base pass runs again."""
+        if not job.draft_take:
+            return None
+        try:
+            draft = await self._desk.ask(lambda store: store.take(job.draft_take))
+            media = paths.takes() / draft.file
+            return await asyncio.to_thread(
+                lambda: sidecar.draft_latents(media, sidecar.read_sidecar(media))
+            )
+        except (NotFound, MediaError):
+            return None
+
+    # ----------------------------------------------------------------------- what came of it
+
+    async def _stopped(self, job: Job) -> None:
+        match job.wish:
+            case Wish.CANCEL:
+                await self._end(job, JobState.CANCELLED)
+            case Wish.PAUSE:
+                await self._move(job, JobState.PAUSED)
+            case Wish.NONE:  # the queue is paused, or the daemon stops
+                await self._move(job, JobState.QUEUED)
+
+    async def _failed(self, state: SlotState, job: Job, failed: protocol.Failed) -> None:
+        if job.wish == Wish.CANCEL:
+            await self._end(job, JobState.CANCELLED)
+        elif failed.code == DiskFull.code:
+            needed = failed.details.get("needed_bytes", 0)
+            await self._wait_for_disk(job, needed if isinstance(needed, int) else 0)
+        elif failed.code == CheckpointMissing.code and not _is_installed(job):
+            failure = Failure(**failed.model_dump(include=set(Failure.model_fields)))
+            await self._move(job, JobState.WAITING, reason=Reason.MODEL, failure=failure)
+        elif failed.code == "device":  # the slot's fault, not the job's
+            self._strike(state, f"{job.id} {job.attempt}", failed.message)
+            await self._move(job, JobState.QUEUED)
+        else:
+            failure = Failure(**failed.model_dump(include=set(Failure.model_fields)))
+            await self._end(job, JobState.FAILED, failure=failure)
+
+    async def _crashed(
+        self, state: SlotState, job: Job, crash: Crashed, *, has_progressed: bool
+    ) -> None:
+        if crash.was_to_stop:  # it was killed, for it did not
+            await self._stopped(job)
+            return
+        crashes = 1 if has_progressed else job.crashes + 1
+        what = "did nothing any more" if crash.is_hung else f"died ({crash.exit_code})"
+        where = f" in {crash.stage}" if crash.stage else ""
+        log.warning("job %d: its worker %s%s", job.number, what, where)
+        self._strike(state, job.id, f"its worker {what}{where}")
+        if crashes < MOST_CRASHES and job.attempt < MOST_ATTEMPTS:
+            await self._move(job, JobState.QUEUED, crashes=crashes)
+            return
+        error = WorkerCrashed(
+            f"The worker {what}{where}, {crashes} times without getting further.",
+            hint=f"Look at its log: freeswim logs {job.number}.",
+            details={"exit_code": crash.exit_code, "stage": crash.stage},
+        )
+        await self._end(job, JobState.FAILED, failure=_failure(error), crashes=crashes)
+
+    def _strike(self, state: SlotState, who: str, what: str) -> None:
+        """A slot whose workers die on one job after the other is to be left alone."""
+        if who not in state.strikes:
+            state.strikes.append(who)
+        if len(state.strikes) >= MOST_STRIKES:
+            state.message = f"{MOST_STRIKES} jobs in a row crashed here; the last time {what}."
+            log.error("%s is disabled: %s", state.slot.name, state.message)
+
+    async def _wait_for_disk(self, job: Job, needed: int) -> None:
+        needed = max(needed, disk_bytes(Request.parse(job.request))) + SPARE_BYTES
+        await self._move(job, JobState.WAITING, reason=Reason.DISK, needed_bytes=needed)
+
+    async def _end(
+        self, job: Job, state: JobState, *, failure: Failure | None = None, crashes: int = 0
+    ) -> None:
+        def end(store: Store) -> None:
+            store.change(job.id, state, only_from=job.state, failure=failure, crashes=crashes)
+            tidy_folder(store, job.id)
+
+        await self._persist(end)
+
+    async def _move(
+        self,
+        job: Job,
+        state: JobState,
+        *,
+        reason: Reason = Reason.NONE,
+        needed_bytes: int = 0,
+        failure: Failure | None = None,
+        crashes: int = 0,
+        publishing: NewTake | None = None,
+    ) -> Job:
+        return await self._persist(
+            lambda store: store.change(
+                job.id,
+                state,
+                only_from=job.state,
+                reason=reason,
+                needed_bytes=needed_bytes,
+                failure=failure,
+                crashes=crashes,
+                publishing=publishing,
+            )
+        )
+
+    async def tidy(self, job_ids: Sequence[str]) -> None:
+        """Bring the folders of jobs at their end in order."""
+        for job_id in job_ids:
+            await self._desk.ask(lambda store, job_id=job_id: tidy_folder(store, job_id))
+
+    # ------------------------------------------------------------------------------ publishing
+
+    async def _publish(self, job: Job, media: Path) -> None:
+        """Give the take its name, and have it put in place while the slot goes on."""
+        async with self._one_publication:
+            number = await self._desk.ask(lambda store: store.next_take_number(job.shot_id))
+            take = await asyncio.to_thread(name_take, job, media, number=number)
+            job = await self._move(job, JobState.PUBLISHING, publishing=take)
+            await self._put_in_place(job, take, media)
+
+    async def _put_in_place(self, job: Job, take: NewTake, media: Path | None) -> None:
+        """Until the take is there, or cannot be."""
+        while True:
+            try:
+                await asyncio.to_thread(put_in_place, take, media)
+                await asyncio.to_thread(JobFolder(job.id).write_manifest, take)
+                break
+            except OutputExists:
+                if media is None:
+                    raise
+                take = await asyncio.to_thread(name_take, job, media, number=take.number)
+                job = await self._move(job, JobState.PUBLISHING, publishing=take)
+            except MediaError as error:  # of a take that was damaged meanwhile
+                log.warning("job %d is made again: %s", job.number, error.message)
+                await self._move(job, JobState.QUEUED)
+                return
+            except (OSError, FreeswimError) as error:
+                log.warning("the take of job %d cannot be put in place: %s", job.number, error)
+                if self.is_stopping:
+                    return  # the next start goes on here
+                if job.reason != Reason.DISK:
+                    job = await self._move(
+                        job, JobState.PUBLISHING, reason=Reason.DISK, publishing=take
+                    )
+                await asyncio.sleep(LOOK_EVERY_S)
+
+        def finish(store: Store) -> Take:
+            done = store.finish(job.id, take)
+            tidy_folder(store, job.id)
+            return done
+
+        done = await self._persist(finish)
+        log.info("job %d is done: take %d, %s", job.number, done.number, done.file)
+
+    # ------------------------------------------------------------------------ after a restart
+
+    async def _adopt(self) -> None:
+        """Jobs whose folders the database does not know: it is a backup, or a new one."""
+        known = await self._desk.ask(Store.known_ids)
+        specs: list[Spec] = []
+        for folder in await asyncio.to_thread(lambda: list(all_folders())):
+            if folder.job_id not in known and (spec := folder.read_spec()):
+                specs.append(spec)
+        for spec in sorted(specs, key=lambda spec: spec.created_at):
+            await self._adopt_one(spec)
+
+    async def _adopt_one(self, spec: Spec) -> None:
+        folder = JobFolder(spec.id)
+        take, ended = folder.read_manifest(), folder.read_ended()
+        state = JobState.QUEUED
+        if take is not None:
+            state = JobState.DONE
+        elif ended is not None:
+            state = ended.state
+        log.warning("job %s is adopted from its folder as %s", spec.id, state)
+        request = Request.parse(spec.request)
+        await self._persist(
+            lambda store: store.adopt(
+                NewJob(spec.id, request.as_json(), spec.draft_take),
+                shot=NewShot(spec.shot_id, spec.shot_name, spec.placement),
+                state=state,
+                failure=ended.failure if ended is not None else None,
+                take=take,
+                submission=(spec.key, spec.body_sha256, spec.job_ids) if spec.key else None,
+                created_at=spec.created_at,
+            )
+        )
+
+    async def _recover(self, job: Job) -> None:
+        """A job that was under way when the daemon ended; its worker ended with it."""
+        folder = JobFolder(job.id)
+        media = await asyncio.to_thread(finished_attempt, folder, job)
+        take = await self._desk.ask(lambda store: store.publishing(job.id))
+        if job.state == JobState.PUBLISHING and take is not None:
+            self._in_background(self._put_in_place(job, take, media))
+        elif media is not None and job.wish != Wish.CANCEL:
+            self._in_background(self._publish(job, media))
+        else:
+            await self._stopped(job)
+
+    def _in_background(self, publication: Coroutine[Any, Any, None]) -> None:
+        """The slot goes on meanwhile."""
+
+        def done(task: asyncio.Task[None]) -> None:
+            self._publications.discard(task)
+            if not task.cancelled() and (error := task.exception()):
+                log.error("a take was not published; the next start tries again", exc_info=error)
+
+        task = asyncio.create_task(publication)
+        self._publications.add(task)
+        task.add_done_callback(done)
+
+    # -------------------------------------------------------------------------- looking after
+
+    async def _look_after(self) -> None:
+        """Jobs that wait go on when what they wait for is there; idle workers are let go."""
+        while not self.is_stopping:
+            await asyncio.sleep(LOOK_EVERY_S / 2)
+            for state in self.slots:
+                if not state.job_id:
+                    await state.slot.recycle()
+            for job in await self._desk.ask(Store.waiting):
+                if await asyncio.to_thread(_is_there, job):
+                    await self._move(job, JobState.QUEUED)
+
+    async def _persist(self, work: Callable[[Store], Answer]) -> Answer:
+        """A change of the state, as soon as the disk takes it."""
+        while True:
+            try:
+                return await self._desk.change(work)
+            except DiskFull:
+                if not release_reserve():
+                    if self.is_stopping:
+                        raise
+                    await asyncio.sleep(LOOK_EVERY_S)
+
+
+def tidy_folder(store: Store, job_id: str) -> None:
+    """Say in the folder of a job at its end how it ended, and remove what is not needed.
+
+    In the store's thread, so that nobody begins the job again meanwhile.
+    """
+    job = store.job(job_id)
+    if job.state not in ENDED:
+        return
+    folder = JobFolder(job_id)
+    try:
+        if job.state != JobState.DONE:
+            folder.write_ended(job)
+        folder.tidy(keep_log=job.state == JobState.FAILED)
+    except OSError as error:
+        log.warning("the folder of job %d is not tidied: %s", job.number, error)
+
+
+def _is_there(job: Job) -> bool:
+    """Whether what a job waits for is there."""
+    if job.reason == Reason.MODEL:
+        return _is_installed(job)
+    return (
+        min(
+            shutil.disk_usage(folder).free
+            for folder in (paths.home(), paths.takes())
+            if folder.is_dir()
+        )
+        >= job.needed_bytes
+    )
+
+
+def _is_installed(job: Job) -> bool:
+    return (paths.models() / str(job.request.get("checkpoint"))).is_dir()
+
+
+def _failure(error: FreeswimError) -> Failure:
+    return Failure(**error.as_dict())
