@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import urllib.parse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,6 +86,7 @@ def _add_queue(commands: Any) -> None:
     _add_jobs(again, least="+")
     again.add_argument("--same-seed", action="store_true", help="default: a new one")
 
+    add_command(commands, "enable", _enable, "use GPUs again that were disabled after crashes")
     add_command(commands, "clear", _clear, "forget jobs at their end; takes stay")
 
 
@@ -124,7 +126,7 @@ def _add(options: argparse.Namespace) -> None:
 
 
 def _list(options: argparse.Namespace) -> None:
-    from freeswim.cli_watch import MODES, jobs_table
+    from freeswim.cli_watch import MODES, disabled_slots, jobs_table
 
     client = _studio()
     if options.history or options.search:
@@ -142,6 +144,8 @@ def _list(options: argparse.Namespace) -> None:
         jobs_table(jobs, {job_id: one for job_id, one in progress.items() if one})
     counts = [f"{count} {state}" for state, count in queue["counts"].items() if count]
     left = queue["eta_seconds"]
+    for words in disabled_slots(client):
+        terminal.result(words)
     terminal.result(
         f"{MODES[queue['mode']]} {', '.join(counts) or 'No jobs'}."
         + (f" {terminal.clock(left)} left." if left else "")
@@ -240,6 +244,18 @@ def _move(options: argparse.Namespace) -> None:
     )
     ids = [_find_job(client, text)["id"] for text in options.jobs]
     _say_jobs(client.post("/jobs/move", {"ids": ids, **where})["jobs"], options)
+
+
+def _enable(options: argparse.Namespace) -> None:
+    client = _studio()
+    slots = client.get("/machine")["slots"]
+    names = [slot["name"] for slot in slots if slot["state"] == "disabled"]
+    for name in names:
+        client.post(f"/machine/slots/{urllib.parse.quote(name, safe='')}/enable")
+    if options.json:
+        terminal.event("enabled", slots=names)
+    else:
+        terminal.result(f"{', '.join(names)}: in use again." if names else "None was disabled.")
 
 
 def _clear(options: argparse.Namespace) -> None:

@@ -14,13 +14,14 @@ from typing import Any
 
 from freeswim import terminal
 from freeswim.cli_options import MOST_LISTED, Asked
-from freeswim.cli_watch import ENDED, REST_S, Listener, state_words
+from freeswim.cli_watch import ENDED, REST_S, Listener, disabled_slots, state_words
 from freeswim.errors import Cancelled, FreeswimError
 from freeswim.output import as_output_error, check_place, publish, workspace
 from freeswim.request import Request
 from freeswim.sidecar import Take, latents_path, sidecar_path
 from freeswim.studio.client import Client, Json, error_of
 
+LOOK_S = 5.0  # without a step, before it is asked why nothing happens
 CANCEL_S = 15.0  # for a job to stop at its next step
 
 
@@ -117,7 +118,7 @@ def _wait_for_take(client: Client, job: Mapping[str, Any], *, as_json: bool) -> 
         _say_place(client, job)
     try:
         with terminal.shown_progress(as_json=as_json) as on_progress:
-            _follow(Listener(client, job["seq"]), job, _Stages(on_progress), is_quiet=as_json)
+            _follow(client, job, _Stages(on_progress), is_quiet=as_json)
     except KeyboardInterrupt:
         _cancel(client, job)
         raise
@@ -138,24 +139,50 @@ def _say_place(client: Client, job: Mapping[str, Any]) -> None:
         terminal.note(f"Job {number} of the studio's queue.")
 
 
-def _follow(listener: Listener, job: Mapping[str, Any], stages: _Stages, *, is_quiet: bool) -> None:
+def _follow(client: Client, job: Mapping[str, Any], stages: _Stages, *, is_quiet: bool) -> None:
+    listener, stalled = Listener(client, job["seq"]), _Stalled(client)
     while True:
         heard = listener.hear()
+        if not is_quiet:
+            stalled.look(heard)
         for progress in heard["progress"]:
             if progress["job_id"] == job["id"]:
                 stages.follow(progress)
         before, job = job, next((one for one in heard["jobs"] if one["id"] == job["id"]), job)
+        _raise_if_ended(job)
         if job["state"] == "done":
             stages.end()
             return
-        if job["state"] == "failed":
-            raise error_of(job["failure"] or {})
-        if job["state"] == "cancelled":
-            raise Cancelled(f"Job {job['number']} was cancelled.")
         if job["state"] in ("paused", "waiting") and before["state"] != job["state"]:
             stages.end()
             if not is_quiet:
                 terminal.note(f"Job {job['number']} is {state_words(job)}.")
+
+
+def _raise_if_ended(job: Mapping[str, Any]) -> None:
+    """Where no take will come of the job, raise why."""
+    if job["state"] == "failed":
+        raise error_of(job["failure"] or {})
+    if job["state"] == "cancelled":
+        raise Cancelled(f"Job {job['number']} was cancelled.")
+
+
+class _Stalled:
+    """Says why, where no job gets on."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._said: list[str] = []
+        self._since = time.monotonic()
+
+    def look(self, heard: Mapping[str, Any]) -> None:
+        """At what happened last."""
+        now = time.monotonic()
+        if heard["progress"] or now - self._since < LOOK_S:
+            return
+        before, self._said, self._since = self._said, disabled_slots(self._client), now
+        for words in self._said if self._said != before else []:
+            terminal.note(words)
 
 
 def _cancel(client: Client, job: Mapping[str, Any]) -> None:

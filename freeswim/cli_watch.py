@@ -68,12 +68,14 @@ class Board:
         self.mode: str = queue["mode"]
         self.jobs: dict[str, Json] = {job["id"]: job for job in jobs_in_queue(client)}
         self.progress: dict[str, Json] = {}
+        self.disabled: list[str] = []  # in words: where nothing is made, and why
         self._left: dict[str, float | None] = {}  # seconds of each job, and "" of all
         self._forecast_at = float("-inf")
 
     def hear(self) -> Json:
         """What happened since, waiting a second for it; the board is as it is now."""
         heard = self._listener.hear()
+        self.seconds_left()  # asked for now and then, with what is disabled
         self.mode = heard.get("mode", self.mode)
         self.jobs |= {job["id"]: job for job in heard["jobs"]}
         self.progress = {one["job_id"]: one for one in heard["progress"]}
@@ -98,12 +100,24 @@ class Board:
         now = time.monotonic()
         if now - self._forecast_at > FORECAST_S:
             with suppress(StudioError):
+                self.disabled = disabled_slots(self._client)
                 self._left = {"": self._client.get("/queue")["eta_seconds"]}
                 for running in self.progress:
                     self._left[running] = self._client.get(f"/jobs/{running}")["eta_seconds"]
             self._forecast_at = now
         left = self._left.get(job_id)
         return None if left is None else max(0.0, left - (now - self._forecast_at))
+
+
+def disabled_slots(client: Client) -> list[str]:
+    """In words, the GPUs on which the studio makes nothing any more, and why."""
+    slots = client.get("/machine")["slots"]
+    return [
+        f"{slot['name']} is disabled: {terminal.plain(slot['message'])} "
+        "Use it again: freeswim queue enable."
+        for slot in slots
+        if slot["state"] == "disabled"
+    ]
 
 
 def jobs_in_queue(client: Client) -> list[Json]:
@@ -168,11 +182,16 @@ class _Lines:
         self._mode = ""
         self._states: dict[str, str] = {}
         self._stages: dict[str, tuple[str, float]] = {}  # of each job, and when it was told
+        self._disabled: list[str] = []
 
     def show(self, board: Board, heard: Json) -> None:
         if board.mode != self._mode:
             self._mode = board.mode
             terminal.result(MODES[board.mode])
+        if board.disabled != self._disabled:
+            self._disabled = board.disabled
+            for words in board.disabled:
+                terminal.result(words)
         for progress in heard["progress"]:
             self._show_progress(board, progress)
         for job in heard["jobs"]:
@@ -242,7 +261,8 @@ def _drawn(board: Board, *, most: int) -> RenderableType:
     if (left := board.seconds_left()) is not None and board.will_run:
         lines.append(f"{terminal.clock(left)} left.")
     lines.append("Ctrl-C leaves; the queue goes on.")
-    return Group(table, Text(" ".join(lines), style="dim"))
+    disabled = [Text(words, style="bold red") for words in board.disabled]
+    return Group(table, *disabled, Text(" ".join(lines), style="dim"))
 
 
 # ------------------------------------------------------------------------------------ in words

@@ -17,9 +17,12 @@ VERSION = 1
 LONGEST_LINE = 256 * 1024  # bytes; a longer one is not of ours
 BEAT_S = 2.0  # between signs of life
 
+# Code of a failure after which nothing can be computed in the process any more.
+DEVICE = "device"
+
 # What a worker exits with.
 PARENT_GONE = 70
-DEVICE_FAULT = 31  # nothing can be computed in the process any more
+DEVICE_FAULT = 31
 
 
 class _Message(BaseModel):
@@ -36,6 +39,7 @@ class Run(_Message):
     output: Path  # the video file; the folder is the attempt's own
     checkpoints: Path  # folder
     preview: Path  # where the newest preview goes
+    log: Path  # what libraries print meanwhile is added to it
     draft_latents: Path | None = None
 
 

@@ -15,7 +15,12 @@ import re
 import sys
 import threading
 import time
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
+
+import psutil
 
 from freeswim import __version__, protocol
 from freeswim.errors import Cancelled, FreeswimError
@@ -28,8 +33,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 STEPS_A_SECOND = 20  # at most so many are told of
+LONGEST_LOG = 2**20  # bytes of a job's log, before its next attempt begins it anew
+NICENESS = 5  # beside what the person is working with
 
-# After these nothing more can be computed in the process (reliability: sticky CUDA errors).
 _DEVICE_FAULT = re.compile(
     r"illegal memory access|device-side assert|unspecified launch failure|launch timed out|"
     r"no longer on the bus|cuda error: unknown error|uncorrectable ecc",
@@ -82,11 +88,19 @@ class Worker:
             self.tell(Beat())
 
     def _run(self, run: Run, warm: Warm) -> None:
-        """One attempt; ends with exactly one of Made, Stopped, Failed."""
+        """One attempt; says what came of it at its end, once."""
+        with _logged_to(run.log):
+            outcome = self._make(run, warm)
+        self.tell(outcome)
+        if isinstance(outcome, Failed) and outcome.code == protocol.DEVICE:
+            os._exit(protocol.DEVICE_FAULT)
+
+    def _make(self, run: Run, warm: Warm) -> Made | Stopped | Failed:
         from freeswim.generate import generate
         from freeswim.preview import Previews
         from freeswim.request import Request
 
+        log.info("job %s, attempt %d", run.job_id, run.attempt)
         previews = Previews(
             run.preview, lambda number: self.tell(Preview(job_id=run.job_id, number=number))
         )
@@ -102,15 +116,15 @@ class Worker:
                 on_progress=self._progress(run),
             )
         except Cancelled:
-            self.tell(Stopped(job_id=run.job_id))
+            return Stopped(job_id=run.job_id)
         except FreeswimError as error:
             log.exception("job %s", run.job_id)
-            self.tell(Failed(job_id=run.job_id, **error.as_dict()))
+            return Failed(job_id=run.job_id, **error.as_dict())
         except Exception as error:
             log.exception("job %s", run.job_id)
-            self._fail(run.job_id, error)
-        else:
-            self.tell(Made(job_id=run.job_id, memory_bytes=_memory_bytes()))
+            return _fault(run.job_id, error)
+        log.info("made")
+        return Made(job_id=run.job_id, memory_bytes=psutil.Process().memory_info().rss)
 
     def _progress(self, run: Run) -> OnProgress:
         told_at, told_stage = 0.0, ""
@@ -135,26 +149,43 @@ class Worker:
 
         return report
 
-    def _fail(self, job_id: str, error: Exception) -> None:
-        """Say that a fault of the program or the device ended the attempt."""
-        words = (str(error).strip().splitlines() or [type(error).__name__])[0][:500]
-        is_device = _DEVICE_FAULT.search(str(error)) is not None
-        self.tell(
-            Failed(
-                job_id=job_id,
-                code="device" if is_device else FreeswimError.code,
-                message=f"Something went wrong inside FreeSwim: {words}",
-                hint="The job's log says more: freeswim logs JOB.",
-            )
-        )
-        if is_device:
-            os._exit(protocol.DEVICE_FAULT)
+
+def _fault(job_id: str, error: Exception) -> Failed:
+    """A fault of the program, or of the device."""
+    words = (str(error).strip().splitlines() or [type(error).__name__])[0][:500]
+    return Failed(
+        job_id=job_id,
+        code=protocol.DEVICE if _DEVICE_FAULT.search(str(error)) else FreeswimError.code,
+        message=f"Something went wrong inside FreeSwim: {words}",
+        hint="The job's log says more: freeswim logs JOB.",
+    )
 
 
-def _memory_bytes() -> int:
-    import psutil
+@contextmanager
+def _logged_to(path: Path) -> Generator[None]:
+    """Add all that is printed meanwhile, by C libraries as well, to a job's log."""
+    kept = os.dup(2)
+    try:
+        try:
+            is_long = path.is_file() and path.stat().st_size > LONGEST_LOG
+            with path.open("wb" if is_long else "ab") as file:
+                os.dup2(file.fileno(), 2)
+                os.dup2(file.fileno(), 1)
+        except OSError as error:
+            log.warning("%s cannot be written: %s", path.name, error)
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.dup2(kept, 1)
+        os.close(kept)
 
-    return psutil.Process().memory_info().rss
+
+def _step_back() -> None:
+    """The person's other programs come first."""
+    with suppress(psutil.Error, OSError):
+        background = getattr(psutil, "BELOW_NORMAL_PRIORITY_CLASS", NICENESS)
+        psutil.Process().nice(background)
 
 
 def main() -> None:
@@ -162,6 +193,7 @@ def main() -> None:
     events = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what is printed goes to the log
     faulthandler.enable()
+    _step_back()
     logging.basicConfig(
         level=logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s %(message)s",

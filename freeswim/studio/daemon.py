@@ -53,9 +53,7 @@ def serve(
         if opened.quarantined is not None:
             source = opened.restored_from.name if opened.restored_from else "nothing"
             log.error("%s is put aside, restored from %s", opened.quarantined.name, source)
-        slots = [LocalSlot(gpu.name, gpu.uuid, worker, patience) for gpu in hardware.gpus()] or [
-            LocalSlot("cpu", "", worker, patience)
-        ]
+        slots = [LocalSlot(name, gpu, worker, patience) for name, gpu in _places()]
         try:
             asyncio.run(_serve(opened, slots, exit_when_idle))
         finally:
@@ -98,6 +96,17 @@ async def _serve(
         keeping.cancel()
         await studio.stop()
         log.info("stopped")
+
+
+def _places() -> list[tuple[str, str]]:
+    """Where workers run: (name, GPU's UUID); the processor, without one, where there is no GPU."""
+    gpus = hardware.gpus()
+    names = [gpu.name for gpu in gpus]
+    numbered = [
+        name if names.count(name) == 1 else f"{name} {names[: index + 1].count(name)}"
+        for index, name in enumerate(names)
+    ]
+    return [(name, gpu.uuid) for name, gpu in zip(numbered, gpus, strict=True)] or [("cpu", "")]
 
 
 def _stop(server: uvicorn.Server) -> None:

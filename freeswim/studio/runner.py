@@ -175,11 +175,12 @@ class Runner:
             output=attempt / TAKE,
             checkpoints=folder.checkpoints,
             preview=folder.preview,
+            log=folder.log,
             draft_latents=await self._draft_latents(job),
         )
         log.info("job %d attempt %d on %s", job.number, job.attempt, state.slot.name)
         await self.heed()  # something may have been wished since it was claimed
-        outcome = await self._run(state.slot, run, folder.log)
+        outcome = await self._run(state.slot, run)
         job = await self._desk.ask(lambda store: store.job(job.id))
         match outcome:
             case protocol.Made():
@@ -196,9 +197,9 @@ class Runner:
                 has_progressed = await asyncio.to_thread(folder.progress_mark) != mark
                 await self._crashed(state, job, outcome, has_progressed=has_progressed)
 
-    async def _run(self, slot: LocalSlot, run: protocol.Run, log_path: Path) -> Outcome:
+    async def _run(self, slot: LocalSlot, run: protocol.Run) -> Outcome:
         progress = JobProgress(job_id=run.job_id)
-        async for event in slot.run(run, log_path):
+        async for event in slot.run(run):
             match event:
                 case protocol.Step():
                     told = event.model_dump(include={"stage", "step", "num_steps", "seconds"})
@@ -247,7 +248,7 @@ class Runner:
         elif failed.code == CheckpointMissing.code and not _is_installed(job):
             failure = Failure(**failed.model_dump(include=set(Failure.model_fields)))
             await self._move(job, JobState.WAITING, reason=Reason.MODEL, failure=failure)
-        elif failed.code == "device":  # the slot's fault, not the job's
+        elif failed.code == protocol.DEVICE:  # the slot's fault, not the job's
             self._strike(state, f"{job.id} {job.attempt}", failed.message)
             await self._move(job, JobState.QUEUED)
         else:

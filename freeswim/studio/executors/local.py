@@ -13,9 +13,9 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from freeswim import protocol
+from freeswim import paths, protocol
+from freeswim.errors import FreeswimError
 from freeswim.protocol import Beat, Event, EventReader, Exit, Failed, Hello, Made, Run, Step, Stop
 
 log = logging.getLogger(__name__)
@@ -28,6 +28,7 @@ MOST_JOBS = 20
 MOST_GROWTH_BYTES = 2 * 10**9  # of its memory since its first job
 IDLE_S = 600.0
 
+LONGEST_LOG = 2**20  # bytes
 PATIENCE_S = 10.0  # for a step to end, before the process is killed
 
 
@@ -114,12 +115,12 @@ class LocalSlot:
         """Of the worker, where one lives."""
         return None if self._process is None else self._process.pid
 
-    async def run(self, run: Run, log_path: Path) -> AsyncIterator[Event | Crashed]:
+    async def run(self, run: Run) -> AsyncIterator[Event | Crashed]:
         """The events of one attempt; the last one is Made, Stopped, Failed or Crashed."""
         if self._is_worn or (self._process and self._process.returncode is not None):
             await self.close()
         try:
-            process = self._process or await self._start(log_path)
+            process = self._process or await self._start()
         except OSError as error:
             log.error("no worker can be started on %s: %s", self.name, error)
             yield Crashed(error.errno or -1, "start")
@@ -139,7 +140,7 @@ class LocalSlot:
                     grown = event.memory_bytes - self._first_bytes
                     self._is_worn = self._jobs >= MOST_JOBS or grown > MOST_GROWTH_BYTES
                 elif isinstance(event, Failed):
-                    self._is_worn = event.code in ("device", "error")
+                    self._is_worn = event.code in (protocol.DEVICE, FreeswimError.code)
                 yield event
         finally:
             self._idle_since = time.monotonic()
@@ -175,8 +176,10 @@ class LocalSlot:
         # Else its pipes are closed whenever it is collected, maybe after the loop.
         process._transport.close()  # pyright: ignore
 
-    async def _start(self, log_path: Path) -> asyncio.subprocess.Process:
-        with log_path.open("ab") as log_file:
+    async def _start(self) -> asyncio.subprocess.Process:
+        log_path = paths.logs() / "worker.log"  # of what belongs to no job
+        is_long = log_path.is_file() and log_path.stat().st_size > LONGEST_LOG
+        with log_path.open("wb" if is_long else "ab") as log_file:
             process = await asyncio.create_subprocess_exec(
                 *self.command,
                 stdin=subprocess.PIPE,
