@@ -23,6 +23,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import BinaryIO
 
 from freeswim import protocol
 from freeswim.protocol import Beat, Exit, Failed, Hello, Made, Run, Step, Stop, Stopped
@@ -31,8 +32,7 @@ from freeswim.request import Request
 STEPS = 12
 STEP_S = float(os.environ.get("FAKE_STEP_S", "0.02"))
 
-events = os.fdopen(os.dup(1), "wb")
-os.dup2(2, 1)
+events: list[BinaryIO] = []  # where events go; empty where this is only imported
 telling = threading.Lock()
 stopping: set[tuple[str, int]] = set()
 runs: list[Run | Exit] = []
@@ -41,8 +41,8 @@ there_is = threading.Condition()
 
 def tell(event: protocol.Event) -> None:
     with telling:
-        events.write(protocol.to_line(event))
-        events.flush()
+        events[0].write(protocol.to_line(event))
+        events[0].flush()
 
 
 def listen() -> None:
@@ -120,6 +120,8 @@ def misbehave(run: Run, words: list[str], step: int) -> Failed | None:
 def work(run: Run) -> protocol.Event:
     request = Request.parse(run.request)
     digest, words = request.digest(), request.prompt.split()
+    with run.log.open("a") as log:
+        log.write(f"attempt {run.attempt}\n")
     with (run.checkpoints.parent / "steps.txt").open("a") as steps:
         first, chain = latest(run.checkpoints, digest)
         for step in range(first, STEPS):
@@ -156,6 +158,8 @@ def work(run: Run) -> protocol.Event:
 
 
 def main() -> None:
+    events.append(os.fdopen(os.dup(1), "wb"))
+    os.dup2(2, 1)
     threading.Thread(target=listen, daemon=True).start()
     threading.Thread(target=beat, daemon=True).start()
     tell(Hello(protocol=protocol.VERSION, version="fake", pid=os.getpid()))

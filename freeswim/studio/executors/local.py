@@ -178,6 +178,7 @@ class LocalSlot:
 
     async def _start(self) -> asyncio.subprocess.Process:
         log_path = paths.logs() / "worker.log"  # of what belongs to no job
+        log_path.parent.mkdir(parents=True, exist_ok=True)
         is_long = log_path.is_file() and log_path.stat().st_size > LONGEST_LOG
         with log_path.open("wb" if is_long else "ab") as log_file:
             process = await asyncio.create_subprocess_exec(
