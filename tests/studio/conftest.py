@@ -29,7 +29,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FREESWIM_HOME", str(home))
         patch.delenv("FREESWIM_TAKES", raising=False)
-        patch.setenv("FAKE_STEP_S", "0.01")
+        patch.setenv("FAKE_STEP_S", "0.03")
         program = [sys.executable, str(Path(__file__).with_name("serve_fake.py"))]
         with subprocess.Popen(program) as process:
             deadline = time.monotonic() + 20

@@ -1,0 +1,71 @@
+"""The real studio with the real worker and the checkpoint that comes along."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from freeswim.cli import main
+from freeswim.studio import client
+from freeswim.studio.client import Client
+
+KOI = ("generate", "--preset", "demo", "--size", "256x256", "--frames", "5")
+PROMPT = "two orange koi swimming left in blue water"
+
+
+@pytest.fixture
+def studio(home: Path) -> Iterator[Client]:
+    started = client.connect_or_start()
+    yield started
+    started.stop()
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums of floats depend on how many threads add them; workers inherit it."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+def test_a_take_of_the_studio_is_the_one_made_without_it(
+    studio: Client, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Cold and warm: the worker has made another one before."""
+    local = tmp_path / "local.mp4"
+    assert main([*KOI, "--seed", "3", "--local", "--out", str(local), PROMPT]) == 0
+    for name in ("cold", "warm"):
+        out = tmp_path / f"{name}.mp4"
+        assert main([*KOI, "--seed", "3", "--json", "--out", str(out), PROMPT]) == 0
+        assert out.read_bytes() == local.read_bytes()
+        sidecar = json.loads(out.with_suffix(".json").read_bytes())
+        assert sidecar["media"]["file"] == out.name
+    said = capsys.readouterr().out
+    stages = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    assert {"base", "refine", "write"} <= {one.get("stage") for one in stages}
+    takes = studio.get("/takes")["takes"]
+    assert len(takes) == 2
+
+
+def test_a_job_is_seen_while_it_is_made_and_stopped_at_its_next_step(studio: Client):
+    (job,) = studio.submit(
+        {"preset": "demo", "request": {"prompt": PROMPT, "seed": 3, "width": 768, "height": 768}}
+    )
+    for event in studio.events(after=job["seq"]):
+        if event.kind == "progress" and event.content["preview"]:
+            break
+    with Image.open(BytesIO(studio.get_bytes(f"/jobs/{job['id']}/preview.jpg"))) as picture:
+        assert picture.format == "JPEG"
+    began = time.monotonic()
+    assert studio.post(f"/jobs/{job['id']}/cancel")["wish"] == "cancel"
+    for event in studio.events(after=job["seq"]):
+        jobs = event.content["jobs"] if event.kind == "changes" else []
+        if any(one["state"] == "cancelled" for one in jobs):
+            break
+    assert time.monotonic() - began < 15  # a kill after 10 s would have been the last resort
+    assert studio.get("/machine")["slots"][0]["state"] == "idle"
+    assert studio.get("/takes")["takes"] == []
