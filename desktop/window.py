@@ -32,7 +32,7 @@ from PySide6.QtWidgets import (
 
 from desktop.generation import Course, Failure, FinishedTake, Generation, Progress
 from freeswim import paths
-from freeswim.cli_options import DEFAULT_PRESETS
+from freeswim.cli.options import DEFAULT_PRESETS
 from freeswim.models.catalog import find_checkpoint
 from freeswim.output import free_path, take_name
 from freeswim.presets import Preset, load_preset, preset_names

@@ -15,11 +15,12 @@ HEAVY = {"torch", "diffusers", "transformers", "peft", "accelerate"}
 # Rooms that must serve processes without torch.
 TORCH_FREE = [
     "freeswim/__init__.py",
-    "freeswim/cli.py",
-    "freeswim/cli_options.py",
-    "freeswim/cli_queue.py",
-    "freeswim/cli_studio.py",
-    "freeswim/cli_watch.py",
+    "freeswim/cli/main.py",
+    "freeswim/cli/options.py",
+    "freeswim/cli/queue.py",
+    "freeswim/cli/studio.py",
+    "freeswim/cli/terminal.py",
+    "freeswim/cli/watch.py",
     "freeswim/errors.py",
     "freeswim/history.py",
     "freeswim/limits.py",
@@ -41,7 +42,6 @@ TORCH_FREE = [
     "freeswim/sidecar.py",
     "freeswim/studio/client.py",
     "freeswim/studio/daemon.py",
-    "freeswim/terminal.py",
     "freeswim/timeline/export.py",
     "freeswim/video/encoder.py",
     "freeswim/video/opening.py",
@@ -53,11 +53,12 @@ TORCH_FREE = [
 
 # From the top of the house to its ground; imports point down, never up.
 FLOORS = [
-    ["cli"],
-    ["cli_queue"],
-    ["cli_studio"],
-    ["cli_watch"],
-    ["cli_options", "studio.client"],
+    ["cli.main"],
+    ["cli.queue"],
+    ["cli.studio"],
+    ["cli.watch"],
+    ["cli.options", "studio.client"],
+    ["cli.terminal"],
     ["studio.daemon"],
     ["studio.api"],
     ["studio.files", "studio.guard"],
@@ -70,7 +71,7 @@ FLOORS = [
     ["studio.job"],
     ["demo", "bench", "worker"],
     ["bench_autoencoder", "protocol"],
-    ["generate", "terminal"],
+    ["generate"],
     ["preview", "models.warm", "machine"],
     [
         "checkpoint",

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from freeswim import bench, bench_autoencoder
-from freeswim.cli import main
+from freeswim.cli.main import main
 from freeswim.errors import FreeswimError
 
 

@@ -21,8 +21,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from freeswim import paths
-from freeswim.cli import main
-from freeswim.cli_options import read_lora
+from freeswim.cli.main import main
+from freeswim.cli.options import read_lora
 from freeswim.video.reader import probe, read_frames
 from freeswim.video.writer import write_video
 
@@ -446,7 +446,7 @@ def test_too_little_memory_is_status_5_and_leaves_nothing():
     code = """
 import resource, sys
 import freeswim.generate
-from freeswim.cli import main
+from freeswim.cli.main import main
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 600 * 2**20,) * 2)
 sys.exit(main(sys.argv[1:]))

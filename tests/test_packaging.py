@@ -35,7 +35,7 @@ def test_wheel_holds_every_preset_and_the_demo_checkpoint(wheel: zipfile.ZipFile
 def test_wheel_installs_both_commands(wheel: zipfile.ZipFile):
     entry_points = next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))
     text = wheel.read(entry_points).decode()
-    assert "freeswim = freeswim.cli:main" in text
+    assert "freeswim = freeswim.cli.main:main" in text
     assert "freeswim-desktop = desktop.app:main" in text
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from freeswim import cli_queue
-from freeswim.cli import main
+from freeswim.cli import queue as cli_queue
+from freeswim.cli.main import main
 from freeswim.studio import client
 
 Run = Callable[..., str]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from freeswim.cli import main
+from freeswim.cli.main import main
 from freeswim.studio import client
 from freeswim.studio.client import Client
 

@@ -10,14 +10,14 @@ import argparse
 import logging
 import os
 import signal
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from freeswim import __version__, terminal
-from freeswim.cli_options import Asked, add_command, add_takes, at_least_one
-from freeswim.cli_queue import add_studio_commands
+from freeswim import __version__
+from freeswim.cli import terminal
+from freeswim.cli.options import Asked, add_command, add_takes, at_least_one
+from freeswim.cli.queue import add_studio_commands
 from freeswim.errors import Cancelled, FreeswimError
 from freeswim.output import free_path
 
@@ -136,7 +136,7 @@ def _make(options: argparse.Namespace) -> None:
     place = asked.place()
     check_output(place.expanduser().absolute(), options.overwrite)  # before torch takes seconds
     if (client := _studio(options)) is not None:
-        from freeswim.cli_studio import make_in_studio
+        from freeswim.cli.studio import make_in_studio
 
         make_in_studio(client, asked, as_json=options.json)
         return
@@ -250,7 +250,3 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--overwrite", action="store_true", help="replace a file that is there")
     bench.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1")
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from freeswim import terminal
+from freeswim.cli import terminal
 from freeswim.errors import StudioError
 from freeswim.studio.client import Client, Json, Lost
 

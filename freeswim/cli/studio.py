@@ -12,9 +12,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from freeswim import terminal
-from freeswim.cli_options import MOST_LISTED, Asked
-from freeswim.cli_watch import ENDED, REST_S, Listener, disabled_slots, state_words
+from freeswim.cli import terminal
+from freeswim.cli.options import MOST_LISTED, Asked
+from freeswim.cli.watch import ENDED, REST_S, Listener, disabled_slots, state_words
 from freeswim.errors import Cancelled, FreeswimError
 from freeswim.output import as_output_error, check_place, publish, workspace
 from freeswim.request import Request

@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from freeswim import paths, terminal
-from freeswim.cli_options import MOST_LISTED, Asked, add_command, add_takes, at_least_one
+from freeswim import paths
+from freeswim.cli import terminal
+from freeswim.cli.options import MOST_LISTED, Asked, add_command, add_takes, at_least_one
 from freeswim.errors import FreeswimError, NotFound, OutputError, RequestError, StudioError
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def _add(options: argparse.Namespace) -> None:
     asked: Asked = options.ask(options)
     if options.seeds and getattr(options, "seed", None) is not None:
         raise RequestError("--seed and --seeds cannot both be given.", hint="Leave one out.")
-    from freeswim.cli_studio import submit
+    from freeswim.cli.studio import submit
     from freeswim.studio.client import connect_or_start
 
     shot = getattr(options, "shot", "")
@@ -126,7 +127,7 @@ def _add(options: argparse.Namespace) -> None:
 
 
 def _list(options: argparse.Namespace) -> None:
-    from freeswim.cli_watch import MODES, disabled_slots, jobs_table
+    from freeswim.cli.watch import MODES, disabled_slots, jobs_table
 
     client = _studio()
     if options.history or options.search:
@@ -165,7 +166,7 @@ def _show(options: argparse.Namespace) -> None:
 
 def _about(client: Client, said: Json) -> list[tuple[str, str]]:
     """All about a job, as pairs of a name and words."""
-    from freeswim.cli_watch import stage_words, state_words
+    from freeswim.cli.watch import stage_words, state_words
 
     job, progress = said["job"], said["progress"]
     request, failure = job["request"], job["failure"] or {}
@@ -197,7 +198,7 @@ def _about(client: Client, said: Json) -> list[tuple[str, str]]:
 
 
 def _watch(options: argparse.Namespace) -> None:
-    from freeswim.cli_watch import watch
+    from freeswim.cli.watch import watch
 
     watch(_studio(), until_empty=options.until_empty, as_json=options.json)
 
@@ -270,7 +271,7 @@ def _act(name: str, options: argparse.Namespace, body: Mapping[str, Any] | None 
 
 
 def _set_mode(mode: str, options: argparse.Namespace) -> None:
-    from freeswim.cli_watch import MODES
+    from freeswim.cli.watch import MODES
 
     queue = _studio().patch("/queue", {"mode": mode})
     if options.json:
@@ -280,7 +281,7 @@ def _set_mode(mode: str, options: argparse.Namespace) -> None:
 
 
 def _say_jobs(jobs: Sequence[Json], options: argparse.Namespace) -> None:
-    from freeswim.cli_watch import state_words
+    from freeswim.cli.watch import state_words
 
     for job in jobs:
         if options.json:
@@ -301,7 +302,7 @@ def _say_count(count: int, done: str, options: argparse.Namespace) -> None:
 
 
 def _list_takes(options: argparse.Namespace) -> None:
-    from freeswim.cli_studio import find_shots
+    from freeswim.cli.studio import find_shots
 
     client = _studio()
     query = {

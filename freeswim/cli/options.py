@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from freeswim import terminal
+from freeswim.cli import terminal
 from freeswim.errors import RequestError
 from freeswim.output import free_path, take_name
 

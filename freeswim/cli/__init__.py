@@ -1,0 +1,1 @@
+"""The `freeswim` command."""
