@@ -199,7 +199,16 @@ def main() -> None:
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
         stream=sys.stderr,
     )
-    Worker(sys.stdin.buffer, events).work()
+    status = 1
+    try:
+        Worker(sys.stdin.buffer, events).work()
+        status = 0
+    except Exception:
+        log.exception("the worker ends")
+    finally:
+        logging.shutdown()
+        # An orderly end would abort: the thread that reads commands holds their lock.
+        os._exit(status)
 
 
 if __name__ == "__main__":
