@@ -25,6 +25,7 @@ import psutil
 from freeswim import __version__, protocol
 from freeswim.errors import Cancelled, FreeswimError
 from freeswim.protocol import Beat, Exit, Failed, Hello, Made, Preview, Run, Step, Stop, Stopped
+from freeswim.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     from freeswim.generate import OnProgress, Progress
@@ -193,6 +194,7 @@ def main() -> None:
     events = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what is printed goes to the log
     faulthandler.enable()
+    quiet_libraries()
     _step_back()
     logging.basicConfig(
         level=logging.INFO,

@@ -37,6 +37,7 @@ TORCH_FREE = [
     "freeswim/paths.py",
     "freeswim/plan.py",
     "freeswim/presets.py",
+    "freeswim/quiet.py",
     "freeswim/protocol.py",
     "freeswim/request.py",
     "freeswim/sidecar.py",
@@ -87,7 +88,7 @@ FLOORS = [
     ["request", "history"],
     ["models.demo", "video", "method", "models.catalog", "models.memory"],
     ["output", "paths"],
-    ["errors", "limits"],
+    ["errors", "limits", "quiet"],
 ]
 
 

@@ -7,8 +7,6 @@ help, bad usage and bad requests answer at once.
 from __future__ import annotations
 
 import argparse
-import logging
-import os
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +18,7 @@ from freeswim.cli.options import Asked, add_command, add_takes, at_least_one
 from freeswim.cli.queue import add_studio_commands
 from freeswim.errors import Cancelled, FreeswimError
 from freeswim.output import free_path
+from freeswim.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     from freeswim.studio.client import Client
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status."""
     options = _parser().parse_args(arguments)
-    _quiet_libraries()
+    quiet_libraries()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # cleans up, as Ctrl-C does
     try:
         options.run(options)
@@ -57,25 +56,6 @@ def _fail(error: FreeswimError, options: argparse.Namespace) -> int:
         traceback.print_exc()
     terminal.failure(error, as_json=options.json)
     return error.exit_status
-
-
-def _quiet_libraries() -> None:
-    """The libraries: no bars and chatter among ours, no network, no spinning threads."""
-    for name, value in (
-        ("TRANSFORMERS_VERBOSITY", "error"),
-        ("DIFFUSERS_VERBOSITY", "error"),
-        ("HF_HUB_DISABLE_PROGRESS_BARS", "1"),
-        ("HF_HUB_OFFLINE", "1"),
-        ("DIFFUSERS_DISABLE_REMOTE_CODE", "1"),
-        # Threads that spin while they wait make a busy machine crawl: 6 s became 40 and more beside
-        # one other generation on two cores.
-        ("OMP_WAIT_POLICY", "PASSIVE"),
-    ):
-        os.environ.setdefault(name, value)
-    # diffusers imports torchao wherever it is installed; it says which of its kernels are not for
-    # this machine, and torch that torchao calls it in an old way.
-    for name in ("torchao", "torch.utils._pytree"):
-        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 # ------------------------------------------------------------------------------------- commands

@@ -258,12 +258,7 @@ def _environment(gpu: str) -> dict[str, str]:
     }
     kept |= {
         "HF_HUB_OFFLINE": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "DIFFUSERS_DISABLE_REMOTE_CODE": "1",
-        "TRANSFORMERS_VERBOSITY": "error",
-        "DIFFUSERS_VERBOSITY": "error",
-        "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin make a busy machine crawl
         "PYTORCH_ALLOC_CONF": "expandable_segments:True",
     }
     if gpu:
