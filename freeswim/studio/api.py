@@ -474,7 +474,7 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def unknown(request: Request, error: Exception) -> Response:
-        log.error("%s %s", request.method, request.scope["path"], exc_info=error)
+        log.error("%s %r", request.method, request.scope["path"], exc_info=error)
         said = Error(
             code="error",
             message="Something went wrong inside FreeSwim.",

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from freeswim.studio import client
+from serving import serving
 
 
 @pytest.fixture
@@ -26,17 +22,5 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The data folder of a studio that runs in a process of its own, with the fake worker."""
     home = tmp_path_factory.mktemp("served")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FREESWIM_HOME", str(home))
-        patch.delenv("FREESWIM_TAKES", raising=False)
-        patch.setenv("FAKE_STEP_S", "0.03")
-        program = [sys.executable, str(Path(__file__).with_name("serve_fake.py"))]
-        with subprocess.Popen(program) as process:
-            deadline = time.monotonic() + 20
-            while client.connect() is None:
-                assert process.poll() is None, "the studio has ended"
-                assert time.monotonic() < deadline, "the studio does not answer"
-                time.sleep(0.05)
-            yield home
-            process.terminate()
-            assert process.wait(20) == 0
+    with serving(home):
+        yield home
