@@ -8,8 +8,10 @@ in the job folders (folders.py).
 
 from __future__ import annotations
 
+import json
 import logging
 import secrets
+import shutil
 import sqlite3
 import time
 from contextlib import closing, suppress
@@ -18,12 +20,22 @@ from pathlib import Path
 
 from freeswim import paths
 from freeswim.errors import StudioError
-from freeswim.studio.store import SCHEMA, Store, create_tables, request_sha256, store_error
+from freeswim.studio.folders import all_folders
+from freeswim.studio.job import JobState
+from freeswim.studio.store import (
+    SCHEMA,
+    Store,
+    create_tables,
+    error_name,
+    request_sha256,
+    store_error,
+)
 
 log = logging.getLogger(__name__)
 
 BACKUPS_KEPT = 5
 BACKUP_EVERY_S = 24 * 3600.0
+CHANGES_OF_A_LIFE = 2**32  # more than a database sees before it is damaged
 RESERVE_BYTES = 64 * 1024  # given up on a full disk, so that the state can still be written
 
 
@@ -48,7 +60,7 @@ def open_database() -> Opened:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         identity = sentinel.read_text("ascii").strip() if sentinel.is_file() else ""
-        if not identity and not path.exists():
+        if not identity and not path.exists() and not _backups():
             identity = secrets.token_hex(16)
             _create(path, identity)
             sentinel.write_text(identity, "ascii")
@@ -71,20 +83,27 @@ def open_database() -> Opened:
 
 
 def back_up(store: Store) -> None:
-    """Keep a copy of the database, if the last one is a day old and something has changed."""
+    """Keep a copy of the database, if something has changed and the disk takes one."""
+    try:
+        _back_up(store)
+    except (OSError, sqlite3.Error) as error:
+        log.warning("no backup was made: %s", error)
+
+
+def _back_up(store: Store) -> None:
     folder = paths.backups()
     newest = max(_backups(), default=None)
-    if newest is not None:
-        with closing(_connect(newest)) as connection:
-            row = connection.execute("SELECT value FROM meta WHERE name = 'seq'").fetchone()
-        if row is not None and int(row[0]) == store.seq:
-            return
+    if newest is not None and _seq(newest) == str(store.seq):
+        return
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / "part"
     part.unlink(missing_ok=True)
+    number = time.time_ns()
+    if newest is not None:  # however the clock was set since
+        number = max(number, int(newest.stem.removeprefix("studio-")) + 1)
     try:
         store.back_up(part)
-        part.replace(folder / f"studio-{time.time_ns():020d}.db")
+        part.replace(folder / f"studio-{number:020d}.db")
     finally:
         part.unlink(missing_ok=True)
     for old in sorted(_backups(), reverse=True)[BACKUPS_KEPT:]:
@@ -111,7 +130,7 @@ def _reserve() -> Path:
 
 
 def _backups() -> list[Path]:
-    return list(paths.backups().glob("studio-*.db"))
+    return list(paths.backups().glob(f"studio-{'[0-9]' * 20}.db"))
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -138,6 +157,14 @@ def _identity(path: Path) -> str:
         return row[0]
 
 
+def _seq(path: Path) -> str:
+    """Number of the last change of a backup; empty where it cannot be read."""
+    with suppress(sqlite3.Error), closing(_connect(path)) as connection:
+        row = connection.execute("SELECT value FROM meta WHERE name = 'seq'").fetchone()
+        return "" if row is None else row[0]
+    return ""
+
+
 def _damage(path: Path, identity: str) -> str:
     """What is wrong with the database; nothing where it is whole.
 
@@ -146,39 +173,83 @@ def _damage(path: Path, identity: str) -> str:
     """
     if not path.is_file():
         return "it is gone"
-    size = path.stat().st_size
+    if (version := _version(path)) > SCHEMA:
+        raise StudioError(
+            f"The database is of a newer FreeSwim (schema {version}, here {SCHEMA}).",
+            hint="Install that version again; the file was not touched.",
+        )
     try:
         with closing(_connect(path)) as connection:
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if version > SCHEMA:
-                raise StudioError(
-                    f"The database is of a newer FreeSwim (schema {version}, here {SCHEMA}).",
-                    hint="Install that version again; the file was not touched.",
-                )
-            pages, page = (
-                connection.execute(f"PRAGMA {name}").fetchone()[0]
-                for name in ("page_count", "page_size")
+            return (
+                _damage_of_file(connection, path)
+                or _damage_of_tables(connection, identity)
+                or _damage_of_rows(connection)
             )
-            if size != pages * page or size == 0:
-                return f"it has {size} bytes instead of {pages * page}"
-            if (said := connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
-                return said
-            found = connection.execute("SELECT value FROM meta WHERE name = 'identity'").fetchone()
-            if found is None or (identity and found[0] != identity):
-                return "it is another database"
-            for row in connection.execute("SELECT number, request, request_sha256 FROM jobs"):
-                if request_sha256(row[1]) != row[2]:
-                    return f"the request of job {row[0]} has changed"
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.OperationalError) and _is_of_the_disk(error):
             raise
         return str(error)
+    except (ValueError, TypeError, LookupError) as error:
+        return f"a row cannot be read: {type(error).__name__}"
+
+
+def _version(path: Path) -> int:
+    """Number of the schema; 0 where it cannot be read. Touches nothing, whatever is there."""
+    with suppress(sqlite3.Error):
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)
+        with closing(connection):
+            return connection.execute("PRAGMA user_version").fetchone()[0]
+    return 0
+
+
+def _damage_of_file(connection: sqlite3.Connection, path: Path) -> str:
+    pages, page = (
+        connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size")
+    )
+    size = path.stat().st_size  # by now: a change that a crash cut off is rolled back
+    if size != pages * page or size == 0:
+        return f"it has {size} bytes instead of {pages * page}"
+    said = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
+    if said != "ok":
+        return said
+    lost = connection.execute("PRAGMA foreign_key_check").fetchone()
+    return "" if lost is None else f"a row of {lost[0]} belongs to nothing"
+
+
+def _damage_of_tables(connection: sqlite3.Connection, identity: str) -> str:
+    with closing(sqlite3.connect(":memory:")) as whole:
+        create_tables(whole, "")
+        if _columns(connection) != _columns(whole):
+            return "its tables have changed"
+    found = connection.execute("SELECT value FROM meta WHERE name = 'identity'").fetchone()
+    is_ours = found is not None and (not identity or found[0] == identity)
+    return "" if is_ours else "it is another database"
+
+
+def _columns(connection: sqlite3.Connection) -> list[tuple[str, str]]:
+    text = (
+        "SELECT tables.name, columns.name FROM sqlite_master AS tables"
+        " JOIN pragma_table_info(tables.name) AS columns WHERE tables.type = 'table' ORDER BY 1, 2"
+    )
+    return connection.execute(text).fetchall()
+
+
+def _damage_of_rows(connection: sqlite3.Connection) -> str:
+    text = "SELECT number, request, request_sha256, prompt FROM jobs"
+    for number, request, sha256, prompt in connection.execute(text):
+        if request_sha256(request) != sha256 or json.loads(request)["prompt"] != prompt:
+            return f"the request of job {number} has changed"
+    store, seq, is_whole = Store(connection), 0, False
+    while not is_whole:
+        changes = store.changes(seq)
+        seq, is_whole = changes.seq, changes.is_whole
     return ""
 
 
 def _is_of_the_disk(error: sqlite3.OperationalError) -> bool:
     """Whether the file may be sound all the same."""
-    return error.sqlite_errorname.split("_")[1] in ("FULL", "CANTOPEN", "READONLY", "BUSY", "PERM")
+    faults = ("FULL", "CANTOPEN", "READONLY", "BUSY", "PERM")
+    return error_name(error).removeprefix("SQLITE_").startswith(faults)
 
 
 def _salvaged(path: Path, sentinel: Path) -> Opened:
@@ -190,15 +261,40 @@ def _salvaged(path: Path, sentinel: Path) -> Opened:
             aside = file.with_name(f"{file.name}.corrupt-{stamp}-{secrets.token_hex(2)}")
             file.replace(aside)
             quarantined = quarantined or aside
+    lives = 1 + len(list(path.parent.glob("*.corrupt-*")))
+    part = path.with_suffix(".part")
     for backup in sorted(_backups(), reverse=True):
         if _damage(backup, ""):
             continue
-        part = path.with_suffix(".part")
-        part.write_bytes(backup.read_bytes())
+        part.unlink(missing_ok=True)
+        shutil.copyfile(backup, part)
+        with closing(Store(_connect(part))) as store:
+            _catch_up(store)
+            store.skip_changes(lives * CHANGES_OF_A_LIFE)
         part.replace(path)
         sentinel.write_text(_identity(path), "ascii")
         return Opened(Store(_connect(path)), quarantined=quarantined, restored_from=backup)
     identity = secrets.token_hex(16)
     _create(path, identity)
     sentinel.write_text(identity, "ascii")
-    return Opened(Store(_connect(path)), is_new=True, quarantined=quarantined)
+    store = Store(_connect(path))
+    store.skip_changes(lives * CHANGES_OF_A_LIFE)
+    return Opened(store, is_new=True, quarantined=quarantined)
+
+
+def _catch_up(store: Store) -> None:
+    """What became since a backup of the jobs in it; those it does not have are adopted later."""
+    known = store.known_ids()
+    for folder in all_folders():
+        spec = folder.read_spec() if folder.job_id in known else None
+        if spec is None:
+            continue
+        take, ended = folder.read_manifest(), folder.read_ended()
+        state = JobState.QUEUED if ended is None else ended.state
+        store.catch_up(
+            spec.id,
+            request=json.dumps(spec.request, sort_keys=True, separators=(",", ":")),
+            state=state if take is None else JobState.DONE,
+            failure=ended.failure if ended is not None and take is None else None,
+            take=take,
+        )

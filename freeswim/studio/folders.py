@@ -13,7 +13,6 @@ It holds all that a new database needs, so that no damage to the old one loses a
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -21,11 +20,12 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from freeswim import paths
+from freeswim.errors import OutputError
 from freeswim.output import keep_name
 from freeswim.studio.job import Failure, Job, JobState, NewTake
 
@@ -58,7 +58,7 @@ class Ended(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    state: JobState
+    state: Literal[JobState.FAILED, JobState.CANCELLED]
     failure: Failure | None = None
 
 
@@ -102,15 +102,18 @@ class JobFolder:
 
     def write_spec(self, spec: Spec) -> None:
         """Put what is asked for on the disk; it is there for good when this returns."""
+        self._refuse_link()
         self.path.mkdir(parents=True, exist_ok=True)
         _write(self.path / "spec.json", spec)
 
     def read_spec(self) -> Spec | None:
         """What is asked for; None: it cannot be read."""
-        return _read(self.path / "spec.json", Spec)
+        spec = _read(self.path / "spec.json", Spec)
+        return spec if spec is not None and spec.id == self.job_id else None  # a copy, of another
 
     def write_manifest(self, take: NewTake) -> None:
         """Say which take was published."""
+        self._refuse_link()
         _write(self.path / "manifest.json", take)
 
     def read_manifest(self) -> NewTake | None:
@@ -118,20 +121,32 @@ class JobFolder:
         return _read(self.path / "manifest.json", NewTake)
 
     def write_ended(self, job: Job) -> None:
-        """Say how the job ended."""
-        _write(self.path / "ended.json", Ended(state=job.state, failure=job.failure))
+        """Say how the job ended, unless a link is where the folder was."""
+        if self.path.is_symlink():
+            return
+        said = {"state": job.state, "failure": job.failure}
+        _write(self.path / "ended.json", Ended.model_validate(said))
 
     def read_ended(self) -> Ended | None:
         """How the job ended, if it has and without a take."""
         return _read(self.path / "ended.json", Ended)
 
     def begin(self, attempt: int) -> Path:
-        """An empty folder for an attempt; those before it left nothing that is needed."""
+        """An empty folder for an attempt; those before it left nothing that is needed.
+
+        Raises:
+            OutputError: a link is where the job's folder was.
+            OSError: the disk refused.
+        """
+        self._refuse_link()
         for old in self.attempts():
             _remove(old)
         (self.path / "ended.json").unlink(missing_ok=True)  # it has not, after all
         folder = self.attempt(attempt)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True)
+        for path in (self.checkpoints, self.preview, self.log):
+            if path.is_symlink():  # the worker would write to where it leads
+                path.unlink()
         self.checkpoints.mkdir(exist_ok=True)
         return folder
 
@@ -145,12 +160,20 @@ class JobFolder:
         _remove(self.path)
 
     def tidy(self, *, keep_log: bool = False) -> None:
-        """Remove all that a job at its end needs no more."""
+        """Remove all that a job at its end needs no more, unless a link is where the folder was."""
+        if self.path.is_symlink():
+            return
         for folder in [*self.attempts(), self.checkpoints]:
             _remove(folder)
         self.preview.unlink(missing_ok=True)
         if not keep_log:
             self.log.unlink(missing_ok=True)
+
+    def _refuse_link(self) -> None:
+        if self.path.is_symlink():
+            raise OutputError(
+                f"The folder of job {self.job_id} is a link.", hint=f"Remove it: {self.path}."
+            )
 
 
 def all_folders() -> Iterator[JobFolder]:
@@ -163,8 +186,8 @@ def all_folders() -> Iterator[JobFolder]:
 
 
 def _remove(folder: Path) -> None:
-    """A folder that may be a link somebody planted: then the link alone."""
-    if folder.is_symlink():
+    """A folder; or a file or link that somebody put in its place: then that alone."""
+    if folder.is_symlink() or folder.is_file():
         folder.unlink()
         return
     shutil.rmtree(folder, ignore_errors=True)
@@ -173,7 +196,8 @@ def _remove(folder: Path) -> None:
 def _write(path: Path, content: BaseModel) -> None:
     """A whole new file or none, on the disk when this returns."""
     part = path.with_suffix(".part")
-    with part.open("wb") as file:
+    part.unlink(missing_ok=True)
+    with part.open("xb") as file:  # never through a link
         file.write(content.model_dump_json(indent=1).encode())
         file.flush()
         os.fsync(file.fileno())
@@ -183,9 +207,9 @@ def _write(path: Path, content: BaseModel) -> None:
 
 def _read(path: Path, model: type[Model]) -> Model | None:
     try:
-        return model.model_validate(json.loads(path.read_bytes()))
+        return model.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, ValidationError) as error:
+    except (OSError, ValidationError) as error:
         log.warning("%s is passed over: %s", path.name, type(error).__name__)
         return None

@@ -29,7 +29,8 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _NONCE = re.compile(rb"(?:^|&)nonce=([0-9A-Za-z_-]{16,128})(?:&|$)")
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+# A string, or what begins like one and has no end: it takes no second look at any byte.
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 
 
 class Refused(Exception):
@@ -38,6 +39,10 @@ class Refused(Exception):
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
         self.status, self.code, self.message = status, code, message
+
+
+class _Gone(Exception):
+    """The client went away in the middle of its request: it has asked for nothing."""
 
 
 class Guard:
@@ -57,6 +62,8 @@ class Guard:
             body: bytes | None = await _read_body(scope, receive)
         except Refused as refused:
             await _answer(send, refused)
+            return
+        except _Gone:
             return
 
         async def receive_checked() -> Message:
@@ -107,7 +114,12 @@ class _Headers:
 
 
 async def _read_body(scope: Scope, receive: Receive) -> bytes:
-    """The whole body, if it is JSON of a sensible size."""
+    """The whole body, if it is JSON of a sensible size.
+
+    Raises:
+        Refused: it is not.
+        _Gone: there is no whole body; what came of it may look like one.
+    """
     headers = _Headers(scope)
     lengths = headers.all(b"content-length")
     has_body = lengths not in ([], [b"0"]) or bool(headers.all(b"transfer-encoding"))
@@ -120,8 +132,8 @@ async def _read_body(scope: Scope, receive: Receive) -> bytes:
     body = b""
     while True:
         message = await receive()
-        if message["type"] != "http.request":  # the client went away
-            return body
+        if message["type"] != "http.request":
+            raise _Gone
         body += message.get("body", b"")
         if len(body) > MOST_BYTES:
             raise Refused(413, "too_large", "The body is larger than 1 MB.")

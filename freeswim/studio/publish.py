@@ -16,6 +16,8 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from freeswim import paths
 from freeswim.errors import FreeswimError, MediaError, OutputExists
 from freeswim.output import free_path, publish, workspace
@@ -25,6 +27,7 @@ from freeswim.studio.folders import JobFolder
 from freeswim.studio.job import Job, NewTake
 
 TAKE = "take.mp4"  # in an attempt's folder
+BESIDE = (".json", ".latents.safetensors")  # of a take: its sidecar, its latents
 LONGEST_NAME = 60  # characters of a shot in a file name
 _DEVICES = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\.|$)")  # names that Windows keeps
 
@@ -50,35 +53,37 @@ def check_take(media: Path, request: Request) -> dict[str, Any]:
         MediaError: they are not.
         OSError: they cannot be read.
     """
-    sidecar = read_sidecar(media)
-    latents = latents_path(media)
+    sidecar = _whole(media)
     if sidecar.get("request_sha256") != request.digest():
         raise MediaError(f"{media.name} is of another request.")
-    if file_sha256(media) != sidecar["media"]["sha256"]:
-        raise MediaError(f"{media.name} is not what was written.")
-    if "latents" in sidecar and file_sha256(latents) != sidecar["latents"]["sha256"]:
-        raise MediaError(f"{latents.name} is not what was written.")
     return sidecar
 
 
 def name_take(job: Job, media: Path, *, number: int) -> NewTake:
-    """What the take in an attempt's folder is to be called; its name is free by now."""
-    said = read_sidecar(media)["media"]
+    """What the take in an attempt's folder is to be called; its name is free by now.
+
+    Raises:
+        MediaError: its sidecar does not say what it is.
+    """
     request = Request.parse(job.request)
     name = f"{file_name(job.shot_name)}_take{number:02d}{'_draft' if request.draft else ''}.mp4"
-    free = free_path(paths.takes() / name, ".json", ".latents.safetensors")
-    return NewTake(
-        id=secrets.token_hex(8),
-        file=free.name,
-        sha256=said["sha256"],
-        width=said["width"],
-        height=said["height"],
-        frames=said["frames"],
-        frame_rate=said["frame_rate"],
-        seed=request.seed,
-        is_draft=request.draft,
-        number=number,
-    )
+    free = free_path(paths.takes() / name, *BESIDE)
+    try:
+        said = read_sidecar(media)["media"]
+        return NewTake(
+            id=secrets.token_hex(8),
+            file=free.name,
+            sha256=said["sha256"],
+            width=said["width"],
+            height=said["height"],
+            frames=said["frames"],
+            frame_rate=said["frame_rate"],
+            seed=request.seed,
+            is_draft=request.draft,
+            number=number,
+        )
+    except (KeyError, TypeError, ValidationError) as error:
+        raise MediaError(f"{sidecar_path(media).name} does not say what the take is.") from error
 
 
 def put_in_place(take: NewTake, media: Path | None) -> None:
@@ -95,17 +100,19 @@ def put_in_place(take: NewTake, media: Path | None) -> None:
     """
     target = paths.takes() / take.file
     target.parent.mkdir(parents=True, exist_ok=True)
-    if target.is_symlink() or (target.exists() and file_sha256(target) != take.sha256):
+    is_there = target.is_file() and not target.is_symlink() and file_sha256(target) == take.sha256
+    if not is_there and (os.path.lexists(target) or (media and _has_neighbour(target))):
         raise OutputExists(f"{take.file} is already there.", hint="Another name is taken.")
-    is_there = target.exists()
     if media is None:
         if is_there and sidecar_path(target).is_file():
             return
         raise MediaError(f"{take.file} is gone.")
+    sidecar = _whole(media)
+    if sidecar["media"]["sha256"] != take.sha256:
+        raise MediaError(f"{media.name} is another take.")
     if not is_there:
         _place(media, target, overwrite=False)
     # The name is ours now: what lies beside it belongs to this take.
-    sidecar = read_sidecar(media)
     sidecar["media"]["file"] = target.name
     if "latents" in sidecar:
         sidecar["latents"]["file"] = latents_path(target).name
@@ -116,11 +123,33 @@ def put_in_place(take: NewTake, media: Path | None) -> None:
         publish(part, sidecar_path(target), overwrite=True)
 
 
+def _has_neighbour(target: Path) -> bool:
+    return any(os.path.lexists(target.with_suffix(suffix)) for suffix in BESIDE)
+
+
+def _whole(media: Path) -> dict[str, Any]:
+    """The sidecar of a take whose files are there and what it says they are."""
+    sidecar = read_sidecar(media)
+    files = {"media": media}
+    if "latents" in sidecar:
+        files["latents"] = latents_path(media)
+    for path in (sidecar_path(media), *files.values()):
+        if path.is_symlink() or not path.is_file():
+            raise MediaError(f"{path.name} is gone.")
+    for name, path in files.items():
+        said: Any = sidecar.get(name)
+        if not isinstance(said, dict) or file_sha256(path) != sidecar[name].get("sha256"):
+            raise MediaError(f"{path.name} is not what was written.")
+    return sidecar
+
+
 def file_name(shot_name: str) -> str:
     """A shot's name as the start of a file name: safe on every system, at most 60 characters."""
     plain = unicodedata.normalize("NFKD", shot_name).encode("ascii", "ignore").decode()
     words = re.sub(r"[^A-Za-z0-9_]+", "-", plain).strip("-_")[:LONGEST_NAME].strip("-_")
-    return f"shot-{words}" if _DEVICES.match(words) or not words else words
+    if not words:
+        return "shot"
+    return f"shot-{words}" if _DEVICES.match(words) else words
 
 
 def _place(part: Path, target: Path, *, overwrite: bool) -> None:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import sqlite3
 import time
+import unicodedata
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -60,7 +61,7 @@ CREATE INDEX jobs_in_order ON jobs (state, rank);
 CREATE INDEX jobs_changed ON jobs (seq);
 CREATE TABLE takes (
     id TEXT PRIMARY KEY, shot_id TEXT NOT NULL REFERENCES shots (id), job_id TEXT NOT NULL UNIQUE,
-    number INTEGER NOT NULL, file TEXT NOT NULL UNIQUE, sha256 TEXT NOT NULL,
+    number INTEGER NOT NULL, file TEXT NOT NULL, sha256 TEXT NOT NULL,
     width INTEGER NOT NULL, height INTEGER NOT NULL, frames INTEGER NOT NULL,
     frame_rate TEXT NOT NULL, seed INTEGER NOT NULL, prompt TEXT NOT NULL,
     is_draft INTEGER NOT NULL, verdict TEXT NOT NULL DEFAULT 'new', created_at REAL NOT NULL,
@@ -73,7 +74,11 @@ CREATE TABLE submissions (
 ) WITHOUT ROWID;
 """
 
-_JOBS = "SELECT jobs.*, shots.name AS shot_name FROM jobs JOIN shots ON shots.id = jobs.shot_id"
+_JOBS = (
+    "SELECT jobs.*, shots.name AS shot_name,"
+    " COALESCE((SELECT takes.id FROM takes WHERE takes.job_id = jobs.id), '') AS take_id"
+    " FROM jobs JOIN shots ON shots.id = jobs.shot_id"
+)
 _TAKES = "SELECT takes.*, shots.name AS shot_name FROM takes JOIN shots ON shots.id = takes.shot_id"
 
 Clock = Callable[[], float]
@@ -104,7 +109,7 @@ class Store:
         """Use a database whose tables are there (`create_tables`, database.py)."""
         self._connection = connection
         self._connection.row_factory = sqlite3.Row
-        self._connection.create_function("folded", 1, str.casefold, deterministic=True)
+        self._connection.create_function("folded", 1, _folded, deterministic=True)
         self._clock = clock
 
     def close(self) -> None:
@@ -155,7 +160,7 @@ class Store:
 
     def shots(self) -> list[Shot]:
         """All shots, the first one first."""
-        return [_as_shot(row) for row in self._rows("SELECT * FROM shots ORDER BY created_at, id")]
+        return [_as_shot(row) for row in self._rows("SELECT * FROM shots ORDER BY rowid")]
 
     def takes(
         self, *, shot_id: str = "", verdict: Verdict | None = None, search: str = "", limit: int = 0
@@ -195,7 +200,8 @@ class Store:
     def changes(self, after: int, limit: int = MOST_ROWS) -> Changes:
         """Every row that changed after change `after`, as it is now; the oldest change first."""
         now = self.seq
-        after = min(after, now)  # of a database that was restored from before that change
+        if after > now:  # asked by who knew another database
+            after = 0
         found = [
             (row["seq"], kind, row)
             for kind, text in (
@@ -217,7 +223,7 @@ class Store:
         )
 
     def submitted(self, key: str, body_sha256: str) -> list[Job] | None:
-        """The jobs that were added with `key` before; None: there were none.
+        """The jobs that were added with `key` before, as far as known; None: there were none.
 
         Raises:
             Conflict: they were added for another body.
@@ -230,7 +236,9 @@ class Store:
             raise Conflict(
                 "This key was used for another submission.", hint="Use a new key for a new job."
             )
-        return [self.job(job_id) for job_id in json.loads(row["job_ids"])]
+        job_ids: list[str] = json.loads(row["job_ids"])
+        marks = ", ".join("?" * len(job_ids))
+        return self._jobs(f"WHERE jobs.id IN ({marks}) ORDER BY number", *job_ids)
 
     def under_way(self) -> list[Job]:
         """Jobs that run or are published, as far as the database knows."""
@@ -323,6 +331,53 @@ class Store:
                     json.dumps(job_ids),
                 )
 
+    def catch_up(
+        self,
+        job_id: str,
+        *,
+        request: str,
+        state: JobState,
+        failure: Failure | None = None,
+        take: NewTake | None = None,
+    ) -> None:
+        """Make a job of a backup what its folder tells of it.
+
+        Args:
+            state: at its end, or queued where it has none: then it waits for what it waited for.
+        """
+        with self._change() as change:
+            job = self.job(job_id)
+            if job.state == JobState.DONE:
+                return
+            if take is not None:
+                self._add_take(change, job, take)
+            if state not in ENDED and job.state not in ENDED:
+                state = job.state
+            change.run(
+                "UPDATE jobs SET request = ?, request_sha256 = ?, prompt = ?, seq = ? WHERE id = ?",
+                request,
+                request_sha256(request),
+                json.loads(request)["prompt"],
+                change.seq(),
+                job_id,
+            )
+            if state != job.state:
+                change.run(
+                    "UPDATE jobs SET state = ?, reason = '', needed_bytes = 0, failure = ?,"
+                    " wish = '', publishing = NULL, is_cleared = 0, ended_at = ? WHERE id = ?",
+                    state,
+                    None if failure is None else failure.model_dump_json(),
+                    self._clock() if state in ENDED else None,
+                    job_id,
+                )
+
+    def skip_changes(self, count: int) -> None:
+        """Let every row have changed after all that a client of an older database can know."""
+        with self._change() as change:
+            for table in ("shots", "jobs", "takes"):
+                change.run(f"UPDATE {table} SET seq = seq + ?", count)
+            change.last_seq += count
+
     def known_ids(self) -> set[str]:
         """Ids of all jobs."""
         return {row["id"] for row in self._rows("SELECT id FROM jobs")}
@@ -392,7 +447,7 @@ class Store:
         with self._change() as change:
             job = self.job(job_id)
             if job.state == JobState.DONE:
-                return self.take(take.id)
+                return self.take(job.take_id)
             if JobState.DONE not in NEXT[job.state]:
                 raise Conflict(f"Job {job.number} is {job.state}: it cannot become done.")
             self._add_take(change, job, take)
@@ -477,7 +532,8 @@ class Store:
         with self._change() as change:
             return change.run_many(
                 f"state IN ({_listed(states)})",
-                "state = 'cancelled', reason = '', wish = '', ended_at = ?",
+                "state = 'cancelled', reason = '', needed_bytes = 0, failure = NULL, wish = '',"
+                " ended_at = ?",
                 self._clock(),
             )
 
@@ -656,13 +712,20 @@ def request_sha256(request: str) -> str:
 
 def store_error(error: sqlite3.OperationalError) -> StudioError | DiskFull:
     """What a fault of the database means."""
-    if error.sqlite_errorname in ("SQLITE_FULL", "SQLITE_IOERR_WRITE"):
+    name = error_name(error)
+    if name in ("SQLITE_FULL", "SQLITE_IOERR_WRITE"):
         return DiskFull(
             "The disk with FreeSwim's data is full.", hint="Free some space; nothing was lost."
         )
-    return StudioError(
-        f"FreeSwim's database cannot be used: {error}.", hint="Look at the log: freeswim logs."
-    )
+    hint = "Look at the log: freeswim logs."
+    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
+        hint = "Make its folder writable, or name another with FREESWIM_HOME."
+    return StudioError(f"FreeSwim's database cannot be used: {error}.", hint=hint)
+
+
+def error_name(error: sqlite3.Error) -> str:
+    """SQLite's name of an error; empty where Python's module raised it."""
+    return getattr(error, "sqlite_errorname", "")
 
 
 def _listed(states: Iterable[JobState]) -> str:
@@ -674,8 +737,13 @@ def _search(column: str, words: str) -> tuple[str, list[Any]]:
     where, values = "", list[Any]()
     for word in words.split():
         where += f" AND (instr(folded({column}), ?) OR instr(folded(shots.name), ?))"
-        values += [word.casefold()] * 2
+        values += [_folded(word)] * 2
     return where, values
+
+
+def _folded(text: str) -> str:
+    """The same for texts that differ in case, or in how a letter with an accent is put."""
+    return unicodedata.normalize("NFC", text.casefold())
 
 
 def _as_shot(row: sqlite3.Row) -> Shot:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
@@ -116,6 +115,9 @@ class Stores(RuleBasedStateMachine):
         self.model = Model()
         self.followers = [Follower()]
         self.last_seq = 0
+        jobs = add(self.store, "koi", "koi", "koi", "koi")
+        self.model.jobs |= {job.id: ModelJob(prompt=job.prompt) for job in jobs}
+        self.model.place([job.id for job in jobs], 0)
 
     def teardown(self) -> None:
         if not hasattr(self, "store"):
@@ -130,7 +132,7 @@ class Stores(RuleBasedStateMachine):
         return Store(connection, clock=lambda: self.now)
 
     def some(self, data: st.DataObject, ids: list[str] | None = None) -> str:
-        return data.draw(st.sampled_from(self.model.order if ids is None else ids), label="job")
+        return data.draw(st.sampled_from(ids or self.model.order), label="job")
 
     def refused(self, work: Callable[[], object]) -> None:
         seq = self.store.seq
@@ -189,15 +191,39 @@ class Stores(RuleBasedStateMachine):
             self.model.change(claimed.id, "running")
             self.model.jobs[claimed.id].attempt += 1
 
-    @precondition(lambda self: self.model.order)
-    @rule(state=st.sampled_from(sorted(set(JobState) - {"running", "done"})), data=st.data())
-    def change(self, state: JobState, data: st.DataObject) -> None:
-        job_id = self.some(data)
+    @precondition(lambda self: self.model.in_state("running"))
+    @rule(wish=st.sampled_from(list(Wish)), is_edited=st.booleans(), data=st.data())
+    def crash(self, wish: Wish, is_edited: bool, data: st.DataObject) -> None:
+        job_id = self.some(data, self.model.in_state("running"))
+        job = self.model.jobs[job_id]
+        assert self.store.wish(job_id, wish).wish == wish
+        self.model.change(job_id, "queued")
+        job.crashes += 1
+        self.store.change(job_id, JobState.QUEUED, crashes=job.crashes)
+        if is_edited:
+            self.store.edit(job_id, request("edited"))
+            job.prompt, job.crashes = "edited", 0
+
+    @rule(
+        state=st.sampled_from(sorted(set(JobState) - {"running", "done"})),
+        runs=st.booleans(),
+        data=st.data(),
+    )
+    def change(self, state: JobState, runs: bool, data: st.DataObject) -> None:
+        job_id = self.some(data, self.model.in_state("running") if runs else None)
         crashes = data.draw(st.sampled_from([None, 0, 2]))
-        failure = Failure(code="crash", message="It died.") if state == "failed" else None
+        waits = state == "waiting"
+        failure = Failure(code="crash", message="It died.") if waits or state == "failed" else None
 
         def change() -> Job:
-            return self.store.change(job_id, state, crashes=crashes, failure=failure)
+            return self.store.change(
+                job_id,
+                state,
+                crashes=crashes,
+                failure=failure,
+                reason=Reason.DISK if waits else Reason.NONE,
+                needed_bytes=7 if waits else 0,
+            )
 
         if not self.model.change(job_id, state):
             self.refused(change)
@@ -206,7 +232,6 @@ class Stores(RuleBasedStateMachine):
         if crashes is not None:
             self.model.jobs[job_id].crashes = crashes
 
-    @precondition(lambda self: self.model.order)
     @rule(data=st.data())
     def change_from_a_state_that_it_left(self, data: st.DataObject) -> None:
         job_id = self.some(data)
@@ -227,10 +252,9 @@ class Stores(RuleBasedStateMachine):
         self.model.change(job_id, "publishing")
         assert self.store.publishing(job_id) == take
 
-    @precondition(lambda self: self.model.order)
     @rule(data=st.data())
     def finish(self, data: st.DataObject) -> None:
-        job_id = self.some(data, self.model.in_state("publishing", "done") or None)
+        job_id = self.some(data, self.model.in_state("publishing", "done"))
         job = self.model.jobs[job_id]
         take = new_take()
         if job.state == "done":
@@ -243,10 +267,9 @@ class Stores(RuleBasedStateMachine):
         else:
             self.refused(lambda: self.store.finish(job_id, take))
 
-    @precondition(lambda self: self.model.order)
-    @rule(wish=st.sampled_from([Wish.CANCEL, Wish.PAUSE]), data=st.data())
-    def wish(self, wish: Wish, data: st.DataObject) -> None:
-        job_id = self.some(data)
+    @rule(wish=st.sampled_from([Wish.CANCEL, Wish.PAUSE]), runs=st.booleans(), data=st.data())
+    def wish(self, wish: Wish, runs: bool, data: st.DataObject) -> None:
+        job_id = self.some(data, self.model.in_state("running") if runs else None)
         job = self.model.jobs[job_id]
         to = "cancelled" if wish == Wish.CANCEL else "paused"
         if job.state == "running":
@@ -257,7 +280,6 @@ class Stores(RuleBasedStateMachine):
         else:
             self.refused(lambda: self.store.wish(job_id, wish))
 
-    @precondition(lambda self: self.model.order)
     @rule(data=st.data())
     def edit(self, data: st.DataObject) -> None:
         job_id = self.some(data)
@@ -268,7 +290,6 @@ class Stores(RuleBasedStateMachine):
         self.store.edit(job_id, request("edited"))
         job.prompt, job.crashes = "edited", 0
 
-    @precondition(lambda self: self.model.order)
     @rule(front=st.booleans(), data=st.data())
     def move_to_an_end(self, front: bool, data: st.DataObject) -> None:
         ids = data.draw(st.lists(st.sampled_from(self.model.order), unique=True, max_size=3))
@@ -283,7 +304,6 @@ class Stores(RuleBasedStateMachine):
         self.model.take_out(ids)
         self.model.place(ids, 0 if front else len(self.model.order))
 
-    @precondition(lambda self: self.model.order)
     @rule(data=st.data())
     def move_before(self, data: st.DataObject) -> None:
         ids = data.draw(st.lists(st.sampled_from(self.model.order), unique=True, max_size=3))
@@ -295,6 +315,7 @@ class Stores(RuleBasedStateMachine):
         self.model.take_out(ids)
         self.model.place(ids, self.model.order.index(target))
 
+    @precondition(lambda self: self.model.in_state(*WAITS))
     @rule()
     def cancel_waiting(self) -> None:
         waiting = self.model.in_state(*WAITS)
@@ -302,6 +323,7 @@ class Stores(RuleBasedStateMachine):
         for job_id in waiting:
             self.model.change(job_id, "cancelled")
 
+    @precondition(lambda self: self.store.history() and self.model.in_state(*ENDS))
     @rule()
     def clear(self) -> None:
         ended = [job_id for job_id in self.model.in_state(*ENDS)]
@@ -310,7 +332,7 @@ class Stores(RuleBasedStateMachine):
         for job_id in ended:
             self.model.jobs[job_id].is_cleared = True
 
-    @rule(mode=st.sampled_from(list(QueueMode)))
+    @rule(mode=st.sampled_from([QueueMode.RUN, *QueueMode]))
     def set_mode(self, mode: QueueMode) -> None:
         self.model.mode = mode
         assert self.store.set_mode(mode).mode == mode
@@ -346,7 +368,9 @@ class Stores(RuleBasedStateMachine):
 
     @invariant()
     def the_queue_has_the_order_of_the_model(self) -> None:
-        in_queue = [job_id for job_id in self.model.order if self.model.jobs[job_id].state not in ENDS]
+        in_queue = [
+            job_id for job_id in self.model.order if self.model.jobs[job_id].state not in ENDS
+        ]
         assert [job.id for job in self.store.queued()] == in_queue
         paged, last = list[str](), ""
         while page := self.store.queued(after=last, limit=2):
@@ -365,8 +389,9 @@ class Stores(RuleBasedStateMachine):
             assert told == expected
             assert job.request["prompt"] == job.prompt
             assert (job.ended_at is not None) == (job.state in ENDED)
-            assert job.failure is None or job.state == "failed"
-            assert job.reason == Reason.NONE and job.needed_bytes == 0
+            assert (job.failure is not None) == (job.state in ("failed", "waiting"))
+            waits = job.state == "waiting"
+            assert (job.reason, job.needed_bytes) == (("disk", 7) if waits else ("", 0))
             assert (self.store.publishing(job_id) is None) or job.state == "publishing"
         taken = sorted(job.take for job in self.model.jobs.values() if job.take)
         assert sorted(take.id for take in self.store.takes()) == taken
@@ -376,7 +401,8 @@ class Stores(RuleBasedStateMachine):
         shown = [job for job in self.model.jobs.values() if not job.is_cleared]
         counts = self.store.queue().counts
         assert {state: count for state, count in counts.items() if count} == {
-            state: sum(job.state == state for job in shown) for state in {job.state for job in shown}
+            state: sum(job.state == state for job in shown)
+            for state in {job.state for job in shown}
         }
         assert len(self.store.history()) == len(shown)
 
@@ -389,3 +415,199 @@ class Stores(RuleBasedStateMachine):
 
 TestStores = Stores.TestCase
 TestStores.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
+
+
+# ------------------------------------------------------------------------------- one by one
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with closing(sqlite3.connect(tmp_path / "studio.db")) as connection:
+        create_tables(connection, "0" * 32)
+    connection = sqlite3.connect(tmp_path / "studio.db", isolation_level=None)
+    connection.execute("PRAGMA synchronous = OFF")
+    with closing(Store(connection)) as store:
+        yield store
+
+
+def with_clock(store: Store, clock: Callable[[], float]) -> Store:
+    """The same store, told another time."""
+    store._clock = clock  # pyright: ignore[reportPrivateUsage]
+    return store
+
+
+def test_a_clock_that_jumps_a_day_changes_no_order(store: Store):
+    jumps = iter([0.0, DAY_S, -DAY_S, 3600.0, -2 * DAY_S, 0.5] * 100)
+    with_clock(store, lambda: 1_800_000_000.0 + next(jumps))
+    shots = [NewShot(f"{number:016x}", f"SC {9 - number}") for number in range(6)]
+    for number, shot in enumerate(shots):
+        add(store, f"koi {number}", shot=shot)
+    wanted = [f"koi {number}" for number in range(6)]
+    assert prompts(store.queued()) == wanted
+    assert prompts(store.history()) == wanted[::-1]
+    assert [shot.id for shot in store.shots()] == [shot.id for shot in shots]
+    assert [make(store).prompt for _ in shots] == wanted
+    assert [take.prompt for take in store.takes()] == wanted[::-1]
+    assert prompts(store.changes(0).jobs) == wanted
+
+
+@pytest.mark.parametrize(
+    ("search", "found"),
+    [
+        ("", ["koi", "100% wool", "a_b", 'it\'s "so"', "Straße", "КОТ", "cafe\u0301", "鯉"]),
+        ("%", ["100% wool"]),
+        ("_", ["a_b"]),
+        ("it's", ['it\'s "so"']),
+        ('"so"', ['it\'s "so"']),
+        ("' OR 1 --", []),
+        ("STRASSE", ["Straße"]),
+        ("кот", ["КОТ"]),
+        ("caf\u00e9", ["cafe\u0301"]),
+        ("鯉", ["鯉"]),
+        ("wool 100", ["100% wool"]),
+        ("wool koi", []),
+        ("wool sc", ["100% wool"]),
+        ("*", []),
+        ("\\", []),
+    ],
+)
+def test_history_finds_words_of_the_prompt_or_the_shot_as_they_are_written(
+    store: Store, search: str, found: list[str]
+):
+    every = ["koi", "100% wool", "a_b", 'it\'s "so"', "Straße", "КОТ", "cafe\u0301", "鯉"]
+    add(store, *every)
+    assert prompts(store.history(search=search)) == found[::-1]
+    for _ in every:
+        make(store)
+    assert [take.prompt for take in store.takes(search=search)] == found[::-1]
+
+
+def test_pages_of_the_history_are_whole_and_hold_no_job_twice(store: Store):
+    jobs = add(store, *(f"koi {number}" for number in range(10)))
+    page = store.history(limit=4)
+    seen = prompts(page)
+    add(store, "meanwhile")
+    while page := store.history(limit=4, before=page[-1].number):
+        seen += prompts(page)
+    assert seen == [job.prompt for job in reversed(jobs)]
+
+
+def test_pages_of_the_queue_go_on_where_the_last_job_is_by_now(store: Store):
+    jobs = add(store, *(f"koi {number}" for number in range(6)))
+    page = store.queued(limit=3)
+    store.wish(page[-1].id, Wish.CANCEL)
+    assert [job.id for job in store.queued(after=page[-1].id)] == [job.id for job in jobs[3:]]
+
+
+def test_a_place_can_be_halved_for_ever(store: Store):
+    first, second, third = add(store, "1", "2", "3")
+    for _ in range(70):
+        store.move([third.id], before=second.id)
+        store.move([second.id], before=third.id)
+        assert [job.id for job in store.queued()] == [first.id, second.id, third.id]
+
+
+def test_a_client_that_is_ahead_of_a_restored_store_is_told_everything(store: Store):
+    add(store, "koi")
+    changes = store.changes(store.seq + 100)
+    assert prompts(changes.jobs) == ["koi"] and len(changes.shots) == 1
+    assert changes.seq == store.seq and changes.is_whole
+
+
+def test_the_same_key_for_another_body_is_refused_with_a_hint(store: Store):
+    jobs = [NewJob(new_id(), request("koi"))]
+    store.add(jobs, shot=SHOT, key="key-0", body_sha256=body("one"))
+    assert store.submitted("key-1", body("one")) is None
+    for ask in (
+        lambda: store.submitted("key-0", body("other")),
+        lambda: store.add(jobs, shot=SHOT, key="key-0", body_sha256=body("other")),
+    ):
+        with pytest.raises(Conflict) as refused:
+            ask()
+        assert refused.value.hint
+
+
+def test_a_submission_of_which_one_folder_was_lost_gives_the_jobs_that_are_left(store: Store):
+    left, lost = new_id(), new_id()
+    store.adopt(
+        NewJob(left, request("koi")),
+        shot=SHOT,
+        state=JobState.QUEUED,
+        submission=("key-0", body("one"), [left, lost]),
+        created_at=1.0,
+    )
+    again = store.submitted("key-0", body("one"))
+    assert again is not None and [job.id for job in again] == [left]
+
+
+def test_an_adopted_job_is_as_its_folder_tells(store: Store):
+    take, failure = new_take(3), Failure(code="media", message="No video.")
+    for prompt, state, told in (
+        ("done", JobState.DONE, take),
+        ("failed", JobState.FAILED, None),
+        ("queued", JobState.QUEUED, None),
+    ):
+        store.adopt(
+            NewJob(new_id(), request(prompt)),
+            shot=SHOT,
+            state=state,
+            failure=failure if prompt == "failed" else None,
+            take=told,
+            created_at=1.0,
+        )
+    jobs = {job.prompt: job for job in store.history()}
+    assert {job.state for job in jobs.values()} == {"done", "failed", "queued"}
+    assert all(job.state == prompt for prompt, job in jobs.items())
+    assert jobs["failed"].failure == failure and jobs["done"].take_id == take.id
+    assert store.next_take_number(SHOT.id) == 4
+    assert prompts(store.queued()) == ["queued"]
+
+
+def test_a_take_may_have_the_name_of_one_that_was_moved_away(store: Store):
+    add(store, "first")
+    add(store, "second", shot=NewShot("6" * 16, "SC 010"))
+    assert make(store, "SC-010_take01.mp4").id != make(store, "SC-010_take01.mp4").id
+    assert len(store.takes()) == 2
+
+
+def test_takes_of_a_shot_are_numbered_on_and_found_by_shot_and_verdict(store: Store):
+    add(store, "one", "two", "three")
+    add(store, "elsewhere", shot=NewShot("6" * 16, "SC 020"))
+    takes = [make(store) for _ in range(4)]
+    assert [take.number for take in takes] == [1, 2, 3, 1]
+    store.judge(takes[1].id, Verdict.APPROVED)
+    assert [take.prompt for take in store.takes(verdict=Verdict.APPROVED)] == ["two"]
+    assert [take.prompt for take in store.takes(shot_id=SHOT.id, limit=2)] == ["three", "two"]
+
+
+def test_what_is_not_there_is_named(store: Store):
+    for what, ask in (("job", store.job), ("shot", store.shot), ("take", store.take)):
+        with pytest.raises(NotFound, match=f"no {what} nothing"):
+            ask("nothing")
+    with pytest.raises(NotFound):
+        store.move(["nothing"])
+
+
+def test_a_change_that_fails_half_way_changes_nothing(store: Store):
+    job = add(store, "koi")[0]
+    before = everything(store, [job.id]), store.seq
+    with pytest.raises(sqlite3.IntegrityError):
+        store.add(
+            [NewJob(new_id(), request("new")), NewJob(job.id, request("again"))],
+            shot=NewShot("6" * 16, "SC 020"),
+            key="key-0",
+        )
+    with pytest.raises(NotFound):
+        store.move([job.id, "nothing"], to="end")
+    assert (everything(store, [job.id]), store.seq) == before
+    assert len(store.history()) == 1 and store.submitted("key-0", "") is None
+
+
+def test_a_backup_is_the_whole_store(store: Store, tmp_path: Path):
+    add(store, "koi", "carp")
+    make(store)
+    store.back_up(tmp_path / "backup.db")
+    connection = sqlite3.connect(tmp_path / "backup.db", isolation_level=None)
+    with closing(Store(connection)) as copy:
+        ids = [job.id for job in store.history()]
+        assert everything(copy, ids) == everything(store, ids) and copy.seq == store.seq
