@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -31,14 +31,17 @@ def take_name(prompt: str, seed: int, *, is_draft: bool) -> str:
     return f"{words or 'take'}-{seed}{'-draft' if is_draft else ''}.mp4"
 
 
-def free_path(path: Path, *beside: str) -> Path:
+def free_path(path: Path, *beside: str, known: Collection[str] = ()) -> Path:
     """`path`, or the same with the first number at which nothing is there.
 
     Args:
         beside: suffixes of files that belong to it; they must be free as well.
+        known: names that are not free, whatever is there.
     """
     number, free = 1, path
-    while any(os.path.lexists(free.with_suffix(suffix)) for suffix in (path.suffix, *beside)):
+    while free.name in known or any(
+        os.path.lexists(free.with_suffix(suffix)) for suffix in (path.suffix, *beside)
+    ):
         number += 1
         free = path.with_stem(f"{path.stem}-{number}")
     return free

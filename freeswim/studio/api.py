@@ -36,9 +36,8 @@ from freeswim.errors import (
 )
 from freeswim.models.catalog import CATALOG
 from freeswim.presets import load_preset, preset_names
-from freeswim.sidecar import read_sidecar
 from freeswim.studio.discovery import API, proof
-from freeswim.studio.files import media_response, read_if_there
+from freeswim.studio.files import media_response, read_if_there, sidecar_of
 from freeswim.studio.folders import JobFolder
 from freeswim.studio.guard import App, Guard
 from freeswim.studio.job import Job, Take, Verdict
@@ -310,7 +309,7 @@ def _add_takes(app: FastAPI, studio: Studio) -> None:
         """A take, where its file is, and what its sidecar says."""
         found = await studio.ask(lambda store: store.take(take_id))
         media = paths.takes() / found.file
-        sidecar = await asyncio.to_thread(read_sidecar, media)
+        sidecar = await asyncio.to_thread(sidecar_of, media)
         return TakeWithFile(take=found, path=str(media), sidecar=sidecar)
 
     @app.patch("/v1/takes/{take_id}")

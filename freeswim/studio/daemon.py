@@ -128,8 +128,7 @@ async def _keep_house(studio: Studio, server: uvicorn.Server, exit_when_idle: fl
     while True:
         if time.monotonic() >= next_backup:
             next_backup = time.monotonic() + database.BACKUP_EVERY_S
-            with contextlib.suppress(OSError):
-                await studio.ask(database.back_up)
+            await studio.ask(database.back_up)
         if exit_when_idle is not None:
             if await _is_needed(studio) or server.server_state.connections:
                 idle_since = time.monotonic()

@@ -6,25 +6,60 @@ import asyncio
 import contextlib
 import os
 import re
+import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import BinaryIO
 
 from fastapi.responses import JSONResponse, Response, StreamingResponse
+from pydantic import JsonValue
 
 from freeswim import paths
 from freeswim.errors import NotFound
+from freeswim.sidecar import read_sidecar, sidecar_path
 from freeswim.studio.wire import Error
 
 PIECE_BYTES = 1 << 18  # of a take, handed out at once
 
 
 def read_if_there(path: Path) -> bytes | None:
-    """The end of a file, at most a few megabytes."""
-    with contextlib.suppress(OSError), path.open("rb") as file:
+    """The end of a file of a job's folder, at most a few megabytes; None: it is not there."""
+    if path.parent.is_symlink():
+        return None
+    with contextlib.suppress(OSError), _open(path) as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - (4 << 20)))
         return file.read()
     return None
+
+
+def _open(path: Path) -> BinaryIO:
+    """A file that is one: no link is followed, no pipe waited for.
+
+    Raises:
+        OSError: it is none.
+    """
+    flags = os.O_RDONLY
+    for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"):  # each system has its own
+        flags |= getattr(os, name, 0)
+    descriptor = os.open(path, flags)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(f"{path.name} is no file")
+    return os.fdopen(descriptor, "rb")
+
+
+def sidecar_of(media: Path) -> dict[str, JsonValue]:
+    """What a take's sidecar says.
+
+    Raises:
+        NotFound: it is gone, or something else is in its place.
+        MediaError: it cannot be read.
+    """
+    path = sidecar_path(media)
+    if path.is_symlink() or not path.is_file():
+        raise NotFound("The take's sidecar is gone.")
+    return read_sidecar(media)
 
 
 def media_response(path: Path, asked: str) -> Response:
@@ -32,13 +67,10 @@ def media_response(path: Path, asked: str) -> Response:
     if path.parent != paths.takes() or path.name.startswith("."):
         raise NotFound("The take's file is gone.")
     try:
-        descriptor = os.open(
-            path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-        )
+        file = _open(path)
     except OSError as error:
         raise NotFound("The take's file is gone.") from error
-    file = os.fdopen(descriptor, "rb")
-    size = os.fstat(descriptor).st_size
+    size = os.fstat(file.fileno()).st_size
     headers = {
         "Accept-Ranges": "bytes",
         "Content-Disposition": f'attachment; filename="{path.name}"',

@@ -141,7 +141,7 @@ class JobFolder:
         self._refuse_link()
         for old in self.attempts():
             _remove(old)
-        (self.path / "ended.json").unlink(missing_ok=True)  # it has not, after all
+        self.forget_end()
         folder = self.attempt(attempt)
         folder.mkdir(parents=True)
         for path in (self.checkpoints, self.preview, self.log):
@@ -149,6 +149,16 @@ class JobFolder:
                 path.unlink()
         self.checkpoints.mkdir(exist_ok=True)
         return folder
+
+    @property
+    def was_begun(self) -> bool:
+        """Whether anything was made of the job, or became of it."""
+        names = ("checkpoints", "manifest.json", "ended.json")
+        return any((self.path / name).exists() for name in names) or bool(self.attempts())
+
+    def forget_end(self) -> None:
+        """The job has not ended after all."""
+        (self.path / "ended.json").unlink(missing_ok=True)
 
     def progress_mark(self) -> str:
         """Changes whenever the job got further: what a crash is measured by."""

@@ -13,6 +13,7 @@ import re
 import secrets
 import shutil
 import unicodedata
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -59,15 +60,19 @@ def check_take(media: Path, request: Request) -> dict[str, Any]:
     return sidecar
 
 
-def name_take(job: Job, media: Path, *, number: int) -> NewTake:
+def name_take(job: Job, media: Path, *, number: int, known: Collection[str] = ()) -> NewTake:
     """What the take in an attempt's folder is to be called; its name is free by now.
+
+    Args:
+        number: of the take in its shot.
+        known: names that stay those of other takes, though their files may be gone.
 
     Raises:
         MediaError: its sidecar does not say what it is.
     """
     request = Request.parse(job.request)
     name = f"{file_name(job.shot_name)}_take{number:02d}{'_draft' if request.draft else ''}.mp4"
-    free = free_path(paths.takes() / name, *BESIDE)
+    free = free_path(paths.takes() / name, *BESIDE, known=known)
     try:
         said = read_sidecar(media)["media"]
         return NewTake(

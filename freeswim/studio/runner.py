@@ -332,8 +332,12 @@ class Runner:
         """Give the take its name, and have it put in place while the slot goes on."""
         async with self._one_publication:
             number = await self._desk.ask(lambda store: store.next_take_number(job.shot_id))
-            take = await asyncio.to_thread(name_take, job, media, number=number)
-            job = await self._move(job, JobState.PUBLISHING, publishing=take)
+            try:
+                take = await self._name(job, media, number)
+            except MediaError as error:
+                await self._make_again(job, error)
+                return
+            job = await self._move(job, JobState.PUBLISHING, publishing=take, crashes=job.crashes)
             await self._put_in_place(job, take, media)
 
     async def _put_in_place(self, job: Job, take: NewTake, media: Path | None) -> None:
@@ -346,11 +350,12 @@ class Runner:
             except OutputExists:
                 if media is None:
                     raise
-                take = await asyncio.to_thread(name_take, job, media, number=take.number)
-                job = await self._move(job, JobState.PUBLISHING, publishing=take)
+                take = await self._name(job, media, take.number)
+                job = await self._move(
+                    job, JobState.PUBLISHING, publishing=take, crashes=job.crashes
+                )
             except MediaError as error:  # of a take that was damaged meanwhile
-                log.warning("job %d is made again: %s", job.number, error.message)
-                await self._move(job, JobState.QUEUED)
+                await self._make_again(job, error)
                 return
             except (OSError, FreeswimError) as error:
                 log.warning("the take of job %d cannot be put in place: %s", job.number, error)
@@ -358,7 +363,11 @@ class Runner:
                     return  # the next start goes on here
                 if job.reason != Reason.DISK:
                     job = await self._move(
-                        job, JobState.PUBLISHING, reason=Reason.DISK, publishing=take
+                        job,
+                        JobState.PUBLISHING,
+                        reason=Reason.DISK,
+                        publishing=take,
+                        crashes=job.crashes,
                     )
                 await asyncio.sleep(LOOK_EVERY_S)
 
@@ -370,6 +379,19 @@ class Runner:
         done = await self._persist(finish)
         log.info("job %d is done: take %d, %s", job.number, done.number, done.file)
 
+    async def _name(self, job: Job, media: Path, number: int) -> NewTake:
+        known = await self._desk.ask(Store.take_files)
+        return await asyncio.to_thread(name_take, job, media, number=number, known=known)
+
+    async def _make_again(self, job: Job, error: MediaError) -> None:
+        """A take was damaged before it was in place; whoever always damages it is a crash."""
+        log.warning("the take of job %d cannot be used: %s", job.number, error.message)
+        crashes = job.crashes + 1
+        if crashes < MOST_CRASHES and job.attempt < MOST_ATTEMPTS:
+            await self._move(job, JobState.QUEUED, crashes=crashes)
+        else:
+            await self._end(job, JobState.FAILED, failure=_failure(error), crashes=crashes)
+
     # ------------------------------------------------------------------------ after a restart
 
     async def _adopt(self) -> None:
@@ -377,7 +399,12 @@ class Runner:
         known = await self._desk.ask(Store.known_ids)
         specs: list[Spec] = []
         for folder in await asyncio.to_thread(lambda: list(all_folders())):
-            if folder.job_id not in known and (spec := folder.read_spec()):
+            if folder.job_id in known or (spec := folder.read_spec()) is None:
+                continue
+            if await asyncio.to_thread(_never_was, folder, spec):
+                log.warning("job %s was never acknowledged and is removed", spec.id)
+                await asyncio.to_thread(folder.remove)
+            else:
                 specs.append(spec)
         for spec in sorted(specs, key=lambda spec: spec.created_at):
             await self._adopt_one(spec)
@@ -390,8 +417,12 @@ class Runner:
             state = JobState.DONE
         elif ended is not None:
             state = ended.state
+        try:
+            request = Request.parse(spec.request)
+        except FreeswimError as error:  # of another version
+            log.error("the folder of job %s is passed over: %s", spec.id, error.message)
+            return
         log.warning("job %s is adopted from its folder as %s", spec.id, state)
-        request = Request.parse(spec.request)
         await self._persist(
             lambda store: store.adopt(
                 NewJob(spec.id, request.as_json(), spec.draft_take),
@@ -468,6 +499,13 @@ def tidy_folder(store: Store, job_id: str) -> None:
         folder.tidy(keep_log=job.state == JobState.FAILED)
     except OSError as error:
         log.warning("the folder of job %d is not tidied: %s", job.number, error)
+
+
+def _never_was(folder: JobFolder, spec: Spec) -> bool:
+    """Whether the daemon ended while it wrote the folders of a submission, before it said so."""
+    return not folder.was_begun and not all(
+        JobFolder(job_id).path.exists() for job_id in spec.job_ids
+    )
 
 
 def _is_there(job: Job) -> bool:

@@ -258,6 +258,10 @@ class Store:
         text = "SELECT COALESCE(MAX(number), 0) + 1 FROM takes WHERE shot_id = ?"
         return int(self._connection.execute(text, (shot_id,)).fetchone()[0])
 
+    def take_files(self) -> set[str]:
+        """Names of all takes' files, whether these are still there or not."""
+        return {row["file"] for row in self._rows("SELECT file FROM takes")}
+
     # ------------------------------------------------------------------------------- adding
 
     def add(

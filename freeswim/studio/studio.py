@@ -250,6 +250,7 @@ class Studio:
                 f"Job {job.number} is {job.state}: there is nothing to try again.",
                 hint="Make a new one like it with: again.",
             )
+        await asyncio.to_thread(JobFolder(job_id).forget_end)
         return await self.change(
             lambda store: store.change(job_id, JobState.QUEUED, only_from=job.state, crashes=0)
         )

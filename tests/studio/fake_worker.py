@@ -11,6 +11,7 @@ result depends on the request and on every step. Words in the prompt make it mis
     oom, device    fails with that
     full-disk      fails with a full disk as long as the folder has a file named `full`
     stubborn       does not stop when it is asked to
+    lies           what it makes is not what it says of it
 """
 
 from __future__ import annotations
@@ -141,7 +142,7 @@ def work(run: Run) -> protocol.Event:
     run.output.write_text(chain)
     media = {
         "file": run.output.name,
-        "sha256": hashlib.sha256(chain.encode()).hexdigest(),
+        "sha256": hashlib.sha256(("lie" if "lies" in words else chain).encode()).hexdigest(),
         "width": request.width,
         "height": request.height,
         "frames": request.frames,

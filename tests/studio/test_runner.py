@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -359,3 +360,78 @@ def test_a_finished_attempt_that_nobody_published_is_published_after_a_restart()
     sidecar |= {"request_sha256": request.digest()}
     (attempt / "take.json").write_text(json.dumps(sidecar))
     asyncio.run(after(job_id))
+
+
+def test_a_worker_whose_takes_are_never_what_they_say_is_not_tried_for_ever():
+    async def story() -> None:
+        async with running_studio() as studio:
+            job, good = await submitted(studio, "lies"), await submitted(studio, "koi")
+            await until(studio, is_quiet)
+            ended = await job_of(studio, job.id)
+            assert (ended.state, ended.attempt) == (JobState.FAILED, 3)
+            assert ended.failure is not None and "is not what was written" in ended.failure.message
+            assert (await job_of(studio, good.id)).state == JobState.DONE
+            assert len(list(paths.takes().iterdir())) == 2
+
+    asyncio.run(story())
+
+
+def test_a_start_passes_over_folders_that_it_cannot_use():
+    """One of a submission that was never acknowledged, and one of a version with other requests."""
+
+    async def before() -> list[Job]:
+        async with running_studio() as studio:
+            await studio.set_mode(QueueMode.STOP_AFTER)
+            jobs, _ = await studio.submit(
+                Submission(preset="demo", request={"prompt": "a"}, seeds=[1, 2], key="k" * 8)
+            )
+            return [*jobs, await submitted(studio, "other")]
+
+    async def after() -> list[str]:
+        async with running_studio() as studio:
+            jobs = await studio.ask(lambda store: store.history())
+            again, is_new = await studio.submit(
+                Submission(preset="demo", request={"prompt": "a"}, seeds=[1, 2], key="k" * 8)
+            )
+            assert is_new and len(again) == 2
+            return [job.id for job in jobs]
+
+    first, second, other = asyncio.run(before())
+    paths.database().unlink()
+    paths.database().with_suffix(".identity").unlink()
+    shutil.rmtree(paths.backups(), ignore_errors=True)
+    JobFolder(second.id).remove()
+    spec = JobFolder(other.id).read_spec()
+    assert spec is not None
+    foreign = spec.model_copy(update={"request": spec.request | {"of_tomorrow": 1}})
+    JobFolder(other.id).write_spec(foreign)
+    assert asyncio.run(after()) == []
+    assert not JobFolder(first.id).path.exists()
+    assert JobFolder(other.id).read_spec() == foreign
+
+
+def test_the_name_of_a_take_that_was_moved_away_is_not_given_again():
+    async def story() -> None:
+        async with running_studio() as studio:
+            for _ in range(2):  # two shots of one name
+                await submitted(studio, shot={"name": "sh010"})
+                await until(studio, is_quiet)
+                for path in paths.takes().iterdir():
+                    path.unlink()
+            takes = await studio.ask(lambda store: store.takes())
+            assert sorted(take.file for take in takes) == ["sh010_take01-2.mp4", "sh010_take01.mp4"]
+
+    asyncio.run(story())
+
+
+def test_a_job_that_is_tried_again_has_not_ended():
+    async def story() -> None:
+        async with running_studio() as studio:
+            job = await submitted(studio, "oom")
+            await until(studio, is_quiet)
+            assert JobFolder(job.id).read_ended() is not None
+            await studio.set_mode(QueueMode.STOP_AFTER)
+            await studio.retry(job.id)
+            assert JobFolder(job.id).read_ended() is None
+
+    asyncio.run(story())
