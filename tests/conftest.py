@@ -32,6 +32,14 @@ settings.register_profile("freeswim", deadline=None)
 settings.load_profile("freeswim")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How thorough the chaos tests are."""
+    group = parser.getgroup("chaos")
+    group.addoption("--kills", type=int, default=100, help="how often processes are killed")
+    group.addoption("--chaos-seed", type=int, default=0, help="how the dice fall")
+    group.addoption("--all-failpoints", action="store_true", help="every one of them, not a sample")
+
+
 @pytest.fixture
 def lora(tmp_path: Path) -> Path:
     """A LoRA file for the demo checkpoint that changes its pictures."""

@@ -321,6 +321,8 @@ def _read(response: http.client.HTTPResponse) -> bytes:
     content = response.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:
         raise StudioError(f"A reply of the studio is larger than {MOST_BYTES >> 20} MB.")
+    if response.length:  # read() with an amount says nothing of it
+        raise http.client.IncompleteRead(content, response.length)
     if response.status >= 400:
         try:
             said = _object(content)

@@ -64,14 +64,14 @@ def open_database() -> Opened:
             identity = secrets.token_hex(16)
             _create(path, identity)
             sentinel.write_text(identity, "ascii")
-            _keep_reserve()
+            keep_reserve()
             return Opened(Store(_connect(path)), is_new=True)
         if damage := _damage(path, identity):
             log.error("the database is damaged: %s", damage)
             return _salvaged(path, sentinel)
         if not identity:  # lost, or a power cut between the two
             sentinel.write_text(_identity(path), "ascii")
-        _keep_reserve()
+        keep_reserve()
         return Opened(Store(_connect(path)))
     except OSError as error:
         raise StudioError(
@@ -119,7 +119,8 @@ def release_reserve() -> bool:
     return there_was
 
 
-def _keep_reserve() -> None:
+def keep_reserve() -> None:
+    """Have the reserve on the disk, if it takes it."""
     with suppress(OSError):  # a disk that is full already has none to keep
         if not _reserve().is_file():
             _reserve().write_bytes(b"\0" * RESERVE_BYTES)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from freeswim.studio.store import Store
+from freeswim.studio.store import Store, store_error
 
 Answer = TypeVar("Answer")
 
@@ -30,7 +31,10 @@ class Desk:
     async def ask(self, work: Callable[[Store], Answer]) -> Answer:
         """What `work` reads."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, work, self._store)
+        try:
+            return await loop.run_in_executor(self._thread, work, self._store)
+        except sqlite3.OperationalError as error:
+            raise store_error(error) from error
 
     async def change(self, work: Callable[[Store], Answer]) -> Answer:
         """What `work` gives, after its change is on the disk; then the bell rings."""

@@ -68,10 +68,26 @@ def lock() -> Generator[None]:
 
 
 def announce(port: int, token: str) -> None:
-    """Say where the studio can be reached, to this user alone."""
+    """Say where the studio can be reached, to this user alone.
+
+    Raises:
+        StudioError: the disk refused.
+    """
+    try:
+        _announce(port, token)
+    except OSError as error:
+        raise StudioError(
+            f"{paths.studio()} cannot be written: {error.strerror}.",
+            hint="Free some space, or make the folder writable.",
+        ) from error
+
+
+def _announce(port: int, token: str) -> None:
     folder = paths.studio()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
+    for old in folder.glob("part-*"):  # of one that died meanwhile
+        old.unlink(missing_ok=True)
     part = folder / f"part-{secrets.token_hex(4)}"
     said = {"pid": os.getpid(), "started": time.time(), "port": port, "token": token, "api": API}
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -101,7 +117,7 @@ def find() -> Found | None:
                 return None
             said = json.loads(file.read(LARGEST))
         port, token, pid = said["port"], said["token"], said["pid"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     is_sound = (
         isinstance(port, int)

@@ -179,6 +179,17 @@ class JobFolder:
         if not keep_log:
             self.log.unlink(missing_ok=True)
 
+    def is_untidy(self) -> bool:
+        """Whether there is something that a job at its end needs no more."""
+        has_take = (self.path / "manifest.json").exists()
+        untidy = [self.checkpoints, self.preview, *([self.log] if has_take else [])]
+        return bool(self.attempts()) or any(path.exists() for path in untidy)
+
+    def remove_unfinished(self) -> None:
+        """Remove what a submission left that died before the job was acknowledged."""
+        if {path.name for path in self.path.iterdir()} <= {"spec.part"}:
+            _remove(self.path)
+
     def _refuse_link(self) -> None:
         if self.path.is_symlink():
             raise OutputError(

@@ -13,7 +13,8 @@ import re
 import secrets
 import shutil
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Collection, Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from pydantic import ValidationError
 
 from freeswim import paths
 from freeswim.errors import FreeswimError, MediaError, OutputExists
-from freeswim.output import free_path, publish, workspace
+from freeswim.output import free_path, publish
 from freeswim.request import Request
 from freeswim.sidecar import file_sha256, latents_path, read_sidecar, sidecar_path
 from freeswim.studio.folders import JobFolder
@@ -108,6 +109,7 @@ def put_in_place(take: NewTake, media: Path | None) -> None:
     is_there = target.is_file() and not target.is_symlink() and file_sha256(target) == take.sha256
     if not is_there and (os.path.lexists(target) or (media and _has_neighbour(target))):
         raise OutputExists(f"{take.file} is already there.", hint="Another name is taken.")
+    _clear(take)
     if media is None:
         if is_there and sidecar_path(target).is_file():
             return
@@ -115,14 +117,14 @@ def put_in_place(take: NewTake, media: Path | None) -> None:
     sidecar = _whole(media)
     if sidecar["media"]["sha256"] != take.sha256:
         raise MediaError(f"{media.name} is another take.")
-    if not is_there:
-        _place(media, target, overwrite=False)
-    # The name is ours now: what lies beside it belongs to this take.
-    sidecar["media"]["file"] = target.name
-    if "latents" in sidecar:
-        sidecar["latents"]["file"] = latents_path(target).name
-        _place(latents_path(media), latents_path(target), overwrite=True)
-    with workspace(target) as folder:
+    with _workspace(take) as folder:
+        if not is_there:
+            _place(media, target, folder, overwrite=False)
+        # The name is ours now: what lies beside it belongs to this take.
+        sidecar["media"]["file"] = target.name
+        if "latents" in sidecar:
+            sidecar["latents"]["file"] = latents_path(target).name
+            _place(latents_path(media), latents_path(target), folder, overwrite=True)
         part = folder / "take.json"
         part.write_text(json.dumps(sidecar, indent=2, ensure_ascii=False) + "\n", "utf-8")
         publish(part, sidecar_path(target), overwrite=True)
@@ -157,14 +159,34 @@ def file_name(shot_name: str) -> str:
     return f"shot-{words}" if _DEVICES.match(words) else words
 
 
-def _place(part: Path, target: Path, *, overwrite: bool) -> None:
+@contextmanager
+def _workspace(take: NewTake) -> Generator[Path]:
+    """A hidden folder beside the take, of a name of its own: the next try finds what one left."""
+    folder = paths.takes() / f".{take.id}.part"
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        with suppress(OSError):
+            _clear(take)
+
+
+def _clear(take: NewTake) -> None:
+    """Remove what a try left that died, or that the disk refused."""
+    folder = paths.takes() / f".{take.id}.part"
+    if folder.is_symlink() or folder.is_file():
+        folder.unlink()
+    elif folder.is_dir():
+        shutil.rmtree(folder)
+
+
+def _place(part: Path, target: Path, folder: Path, *, overwrite: bool) -> None:
     """One file, all of it on the disk; by a link, or a copy where the disk is another."""
-    with workspace(target) as folder:
-        beside = folder / target.name
-        try:
-            os.link(part, beside)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
-                raise
-            shutil.copyfile(part, beside)
-        publish(beside, target, overwrite)
+    beside = folder / target.name
+    try:
+        os.link(part, beside)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise
+        shutil.copyfile(part, beside)
+    publish(beside, target, overwrite)

@@ -26,11 +26,12 @@ from freeswim.errors import (
     MediaError,
     NotFound,
     OutputExists,
+    StudioError,
     WorkerCrashed,
 )
 from freeswim.plan import disk_bytes
 from freeswim.request import Request
-from freeswim.studio.database import release_reserve
+from freeswim.studio.database import keep_reserve, release_reserve
 from freeswim.studio.desk import Answer, Desk
 from freeswim.studio.executors.local import Crashed, LocalSlot
 from freeswim.studio.folders import JobFolder, Spec, all_folders
@@ -151,11 +152,11 @@ class Runner:
                 await self._attempt(state, job)
             except Conflict as error:
                 log.error("job %d: %s", job.number, error.message)
-            except FreeswimError as error:  # of a request that this version cannot make
-                await self._end(job, JobState.FAILED, failure=_failure(error))
-            except OSError as error:
+            except (OSError, DiskFull, StudioError) as error:
                 log.warning("job %d: %s", job.number, error)
                 await self._wait_for_disk(job, 0)
+            except FreeswimError as error:  # of a request that this version cannot make
+                await self._end(job, JobState.FAILED, failure=_failure(error))
             finally:
                 state.job_id = ""
                 self.progress.pop(job.id, None)
@@ -166,6 +167,9 @@ class Runner:
             self._in_background(self._publish(job, media))
             return
         request = Request.parse(job.request)
+        if await asyncio.to_thread(_free_bytes) < disk_bytes(request) + SPARE_BYTES:
+            await self._wait_for_disk(job, 0)
+            return
         mark = await asyncio.to_thread(folder.progress_mark)
         attempt = await asyncio.to_thread(folder.begin, job.attempt)
         run = protocol.Run(
@@ -347,9 +351,10 @@ class Runner:
                 await asyncio.to_thread(put_in_place, take, media)
                 await asyncio.to_thread(JobFolder(job.id).write_manifest, take)
                 break
-            except OutputExists:
-                if media is None:
-                    raise
+            except OutputExists as error:
+                if media is None:  # what was in place is gone, and another file has its name
+                    await self._make_again(job, MediaError(error.message))
+                    return
                 take = await self._name(job, media, take.number)
                 job = await self._move(
                     job, JobState.PUBLISHING, publishing=take, crashes=job.crashes
@@ -399,9 +404,12 @@ class Runner:
         known = await self._desk.ask(Store.known_ids)
         specs: list[Spec] = []
         for folder in await asyncio.to_thread(lambda: list(all_folders())):
-            if folder.job_id in known or (spec := folder.read_spec()) is None:
-                continue
-            if await asyncio.to_thread(_never_was, folder, spec):
+            if folder.job_id in known:
+                if await asyncio.to_thread(folder.is_untidy):
+                    await self.tidy([folder.job_id])
+            elif (spec := folder.read_spec()) is None:
+                await asyncio.to_thread(folder.remove_unfinished)
+            elif await asyncio.to_thread(_never_was, folder, spec):
                 log.warning("job %s was never acknowledged and is removed", spec.id)
                 await asyncio.to_thread(folder.remove)
             else:
@@ -441,11 +449,18 @@ class Runner:
         media = await asyncio.to_thread(finished_attempt, folder, job)
         take = await self._desk.ask(lambda store: store.publishing(job.id))
         if job.state == JobState.PUBLISHING and take is not None:
-            self._in_background(self._put_in_place(job, take, media))
+            self._in_background(self._go_on_publishing(job, take, media))
         elif media is not None and job.wish != Wish.CANCEL:
             self._in_background(self._publish(job, media))
+        elif job.attempt >= MOST_ATTEMPTS and job.wish == Wish.NONE:
+            log.warning("job %d is paused: it was begun %d times", job.number, job.attempt)
+            await self._move(job, JobState.PAUSED)
         else:
             await self._stopped(job)
+
+    async def _go_on_publishing(self, job: Job, take: NewTake, media: Path | None) -> None:
+        async with self._one_publication:
+            await self._put_in_place(job, take, media)
 
     def _in_background(self, publication: Coroutine[Any, Any, None]) -> None:
         """The slot goes on meanwhile."""
@@ -468,20 +483,30 @@ class Runner:
             for state in self.slots:
                 if not state.job_id:
                     await state.slot.recycle()
-            for job in await self._desk.ask(Store.waiting):
-                if await asyncio.to_thread(_is_there, job):
-                    await self._move(job, JobState.QUEUED)
+            try:
+                await self._look_at_waiting()
+            except (OSError, FreeswimError) as error:
+                log.warning("jobs that wait go on waiting: %s", error)
+
+    async def _look_at_waiting(self) -> None:
+        for job in await self._desk.ask(Store.waiting):
+            if await asyncio.to_thread(_is_there, job):
+                await self._move(job, JobState.QUEUED)
+        if await asyncio.to_thread(_free_bytes) > SPARE_BYTES:
+            await asyncio.to_thread(keep_reserve)
 
     async def _persist(self, work: Callable[[Store], Answer]) -> Answer:
         """A change of the state, as soon as the disk takes it."""
         while True:
             try:
                 return await self._desk.change(work)
-            except DiskFull:
-                if not release_reserve():
-                    if self.is_stopping:
-                        raise
-                    await asyncio.sleep(LOOK_EVERY_S)
+            except (DiskFull, StudioError) as error:
+                if isinstance(error, DiskFull) and release_reserve():
+                    continue
+                log.warning("the state cannot be written: %s", error.message)
+                if self.is_stopping:
+                    raise
+                await asyncio.sleep(LOOK_EVERY_S)
 
 
 def tidy_folder(store: Store, job_id: str) -> None:
@@ -504,7 +529,7 @@ def tidy_folder(store: Store, job_id: str) -> None:
 def _never_was(folder: JobFolder, spec: Spec) -> bool:
     """Whether the daemon ended while it wrote the folders of a submission, before it said so."""
     return not folder.was_begun and not all(
-        JobFolder(job_id).path.exists() for job_id in spec.job_ids
+        (JobFolder(job_id).path / "spec.json").exists() for job_id in spec.job_ids
     )
 
 
@@ -512,14 +537,12 @@ def _is_there(job: Job) -> bool:
     """Whether what a job waits for is there."""
     if job.reason == Reason.MODEL:
         return _is_installed(job)
-    return (
-        min(
-            shutil.disk_usage(folder).free
-            for folder in (paths.home(), paths.takes())
-            if folder.is_dir()
-        )
-        >= job.needed_bytes
-    )
+    return _free_bytes() >= job.needed_bytes
+
+
+def _free_bytes() -> int:
+    folders = [folder for folder in (paths.home(), paths.takes()) if folder.is_dir()]
+    return min(shutil.disk_usage(folder).free for folder in folders)
 
 
 def _is_installed(job: Job) -> bool:

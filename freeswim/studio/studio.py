@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from freeswim.errors import Conflict, FreeswimError, RequestError
 from freeswim.history import past_runs
+from freeswim.output import as_output_error
 from freeswim.plan import admit, make_plan
 from freeswim.presets import load_preset
 from freeswim.request import MAX_SEED, Media, Request
@@ -199,7 +200,8 @@ class Studio:
                     job_ids=job_ids,
                     created_at=time.time(),
                 )
-                JobFolder(job.id).write_spec(spec)
+                with as_output_error(JobFolder(job.id).path):
+                    JobFolder(job.id).write_spec(spec)
 
         try:
             await asyncio.to_thread(write)

@@ -122,8 +122,10 @@ class LocalSlot:
         try:
             process = self._process or await self._start()
         except OSError as error:
-            log.error("no worker can be started on %s: %s", self.name, error)
-            yield Crashed(error.errno or -1, "start")
+            # The machine's fault, not the job's: as if the device had failed.
+            words = f"no worker can be started: {error.strerror or error}"
+            log.error("%s: %s", self.name, words)
+            yield Failed(job_id=run.job_id, code=protocol.DEVICE, message=words)
             return
         self._jobs += 1
         watch = Watch(self.patience, time.monotonic())
