@@ -166,9 +166,11 @@ def _workspace(take: NewTake) -> Generator[Path]:
     folder.mkdir()
     try:
         yield folder
-    finally:
+    except BaseException:
         with suppress(OSError):
             _clear(take)
+        raise
+    _clear(take)  # where that fails, the publication is tried again
 
 
 def _clear(take: NewTake) -> None:
