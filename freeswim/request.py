@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import reprlib
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -296,6 +298,8 @@ class Request(BaseModel):
 
 def _sha256(path: Path) -> str:
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # before open: a pipe or a device has no end
+            raise MediaError(f"{path.name} is not a file.", hint="Name one media file.")
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
@@ -315,5 +319,6 @@ def _first_error(error: ValidationError) -> RequestError:
             f"A request has no field {field!r}.",
             hint=f"Fields are: {', '.join(Request.model_fields)}.",
         )
-    message = f"{field} cannot be {first['input']!r}: {first['msg'].lower()}."
+    given = reprlib.repr(first["input"])
+    message = f"{field} cannot be {given}: {first['msg'].lower()}."
     return RequestError(message, hint=f"Change {field}.")

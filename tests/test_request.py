@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -233,3 +234,18 @@ def test_more_loras_than_eight_are_refused(media: Media):
     Request.parse(FIELDS | {"loras": [{"file": media}] * 8})
     with pytest.raises(RequestError, match="cannot have 9 LoRAs"):
         Request.parse(FIELDS | {"loras": [{"file": media}] * 9})
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes and devices of POSIX")
+def test_a_pipe_or_a_device_is_no_media(tmp_path: Path):
+    pipe = tmp_path / "clip.mov"
+    os.mkfifo(pipe)
+    for path in (pipe, Path("/dev/zero"), tmp_path):
+        with pytest.raises(MediaError, match="is not a file"):
+            Media.of(path)
+
+
+def test_a_message_repeats_no_more_than_a_little_of_what_was_given():
+    with pytest.raises(RequestError) as failed:
+        Request.parse({"kind": "text", "prompt": "koi", "width": "9" * 100_000})
+    assert len(failed.value.message) < 300

@@ -11,6 +11,7 @@ import asyncio
 import json
 import logging
 import os
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Annotated, Any, Literal
 
@@ -77,6 +78,7 @@ LONGEST_WAIT_S = 25.0
 BEAT_S = 15.0  # between signs of life of an event stream
 PROGRESS_S = 0.25  # between two of an event stream
 LOG_BYTES = 64 * 1024  # of a log's end
+MOST_WORDS = 1000  # characters of an error's message; it may repeat what was asked for
 
 STATUS: dict[type[FreeswimError], int] = {
     NotFound: 404,
@@ -115,8 +117,7 @@ def create_app(studio: Studio, *, token: str, port: int, on_stop: Callable[[], N
 def create_routes(studio: Studio, *, token: str, port: int, on_stop: Callable[[], None]) -> FastAPI:
     """The routes alone; only ever to be served behind the guard."""
     refusals: dict[int | str, dict[str, Any]] = {
-        status: {"model": Error}
-        for status in (400, 401, 403, 404, 405, 409, 413, 415, 421, 422, 503, 507)
+        "default": {"model": Error, "description": "It was not done; why, and what to do."}
     }
     app = FastAPI(
         title="FreeSwim studio",
@@ -327,8 +328,7 @@ def _add_takes(app: FastAPI, studio: Studio) -> None:
         response_class=Response,
         responses={
             200: {"content": {"video/mp4": {}}},
-            206: {"content": {"video/mp4": {}}},
-            416: {"model": Error},
+            206: {"content": {"video/mp4": {}}, "description": "The range."},
         },
     )
     async def media(
@@ -448,7 +448,9 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(FreeswimError)
     async def known(_: Request, error: FreeswimError) -> Response:
         status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 422)
-        return JSONResponse(error.as_dict(), status)
+        said = error.as_dict()
+        said |= {name: _cut(said[name]) for name in ("message", "hint")}
+        return JSONResponse(said, status)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
@@ -482,8 +484,16 @@ def _add_errors(app: FastAPI) -> None:
         return JSONResponse(said.model_dump(), 500)
 
 
+def _cut(words: str) -> str:
+    return words if len(words) <= MOST_WORDS else f"{words[:MOST_WORDS]}…"
+
+
 def description() -> str:
     """The OpenAPI document of the API, as it is committed."""
     studio: Any = Studio  # only what its methods are is looked at
     routes = create_routes(studio, token="", port=0, on_stop=lambda: None)
     return json.dumps(routes.openapi(), indent=1, sort_keys=True) + "\n"
+
+
+if __name__ == "__main__":  # python -m freeswim.studio.api > docs/api.json
+    sys.stdout.write(description())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import stat
@@ -12,14 +13,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from pydantic import JsonValue
+from pydantic import JsonValue, TypeAdapter
 
 from freeswim import paths
-from freeswim.errors import NotFound
+from freeswim.errors import MediaError, NotFound
 from freeswim.sidecar import read_sidecar, sidecar_path
 from freeswim.studio.wire import Error
 
 PIECE_BYTES = 1 << 18  # of a take, handed out at once
+
+_JSON = TypeAdapter(dict[str, JsonValue])
 
 
 def read_if_there(path: Path) -> bytes | None:
@@ -59,7 +62,12 @@ def sidecar_of(media: Path) -> dict[str, JsonValue]:
     path = sidecar_path(media)
     if path.is_symlink() or not path.is_file():
         raise NotFound("The take's sidecar is gone.")
-    return read_sidecar(media)
+    try:
+        said = _JSON.validate_python(read_sidecar(media))
+        json.dumps(said, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise MediaError(f"{path.name} holds what is no JSON.") from error
+    return said
 
 
 def media_response(path: Path, asked: str) -> Response:

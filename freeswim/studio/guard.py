@@ -31,6 +31,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 _NONCE = re.compile(rb"(?:^|&)nonce=([0-9A-Za-z_-]{16,128})(?:&|$)")
 # A string, or what begins like one and has no end: it takes no second look at any byte.
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # in JSON text; no backslash before it is its own
 
 
 class Refused(Exception):
@@ -163,9 +164,12 @@ def check_json(body: bytes) -> None:
             parse_float=_finite,
             object_pairs_hook=_without_repetition,
         )
-        json.dumps(read, ensure_ascii=False).encode("utf-8")  # no lone surrogates
+        text = json.dumps(read, ensure_ascii=False)
+        text.encode("utf-8")  # no lone surrogates
     except ValueError as error:
         raise Refused(400, "bad_json", "The body is not well-formed JSON.") from error
+    if _NUL.search(text):  # where a path or a word ends for some
+        raise Refused(400, "bad_json", "The body holds a NUL character.")
 
 
 def _no_number(text: str) -> NoReturn:

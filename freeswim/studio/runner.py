@@ -382,7 +382,7 @@ class Runner:
             return done
 
         done = await self._persist(finish)
-        log.info("job %d is done: take %d, %s", job.number, done.number, done.file)
+        log.info("job %d is done: take %d of its shot", job.number, done.number)
 
     async def _name(self, job: Job, media: Path, number: int) -> NewTake:
         known = await self._desk.ask(Store.take_files)
