@@ -46,7 +46,8 @@ from freeswim.method.attention import available_backends, full_attention, window
 from freeswim.method.window import InwardWindow
 from freeswim.models.loading import choose_device
 from freeswim.output import as_output_error, check_place, publish, workspace
-from freeswim.video.writer import CODECS, write_video
+from freeswim.video.codecs import CODECS, Codec
+from freeswim.video.writer import write_video
 
 Benchmark = Literal["attention", "refine", "autoencoder", "write"]
 Clock = Literal["wall", "processor"]
@@ -483,14 +484,14 @@ def _bench_autoencoder(shape: Shape, stopwatch: _Stopwatch) -> list[Result]:
 
 def _bench_write(shape: Shape, stopwatch: _Stopwatch) -> list[Result]:
     return [
-        _write_of(codec.name, codec.extension, size, shape.frames, stopwatch)
+        _write_of(codec, size, shape.frames, stopwatch)
         for codec in CODECS.values()
         for size in shape.sizes
     ]
 
 
 def _write_of(
-    codec: str, extension: str, size: tuple[int, int], num_frames: int, stopwatch: _Stopwatch
+    codec: Codec, size: tuple[int, int], num_frames: int, stopwatch: _Stopwatch
 ) -> Result:
     """Frames encoded, verified and put in place. The encoder is a child: wall clock."""
     width, height = size
@@ -500,15 +501,16 @@ def _write_of(
         with tempfile.TemporaryDirectory() as folder:
             frames = itertools.islice(itertools.cycle(pictures), num_frames)
             write_video(
-                Path(folder) / f"bench{extension}", frames,
-                width=width, height=height, frame_rate=Fraction(24), num_frames=num_frames,
+                Path(folder) / ("bench" if codec.is_sequence else f"bench{codec.extension}"),
+                frames, codec=codec.name, width=width, height=height, frame_rate=Fraction(24), num_frames=num_frames,
             )  # fmt: skip
 
     case = f"{width}x{height}"
-    seconds = stopwatch.alternate(f"write {codec} {case}", {codec: write}, clock="wall")[codec]
+    what = f"write {codec.name} {case}"
+    seconds = stopwatch.alternate(what, {codec.name: write}, clock="wall")[codec.name]
     per_frame = [one / num_frames for one in seconds]
     median = statistics.median(per_frame)
-    return Result("write", case, codec, "frame", median, per_frame, {"frames/s": 1 / median})
+    return Result("write", case, codec.name, "frame", median, per_frame, {"frames/s": 1 / median})
 
 
 def _textured(width: int, height: int) -> list[np.ndarray]:

@@ -15,6 +15,7 @@ HEAVY = {"torch", "diffusers", "transformers", "peft", "accelerate"}
 # Rooms that must serve processes without torch.
 TORCH_FREE = [
     "freeswim/__init__.py",
+    "freeswim/cli/delivery.py",
     "freeswim/cli/main.py",
     "freeswim/cli/options.py",
     "freeswim/cli/queue.py",
@@ -43,11 +44,17 @@ TORCH_FREE = [
     "freeswim/sidecar.py",
     "freeswim/studio/client.py",
     "freeswim/studio/daemon.py",
+    "freeswim/timeline/delivery.py",
     "freeswim/timeline/export.py",
+    "freeswim/timeline/verify.py",
+    "freeswim/video/codecs.py",
+    "freeswim/video/conform.py",
     "freeswim/video/encoder.py",
     "freeswim/video/opening.py",
     "freeswim/video/pixels.py",
     "freeswim/video/reader.py",
+    "freeswim/video/sequence.py",
+    "freeswim/video/timing.py",
     "freeswim/video/writer.py",
     "freeswim/worker.py",
 ]
@@ -56,6 +63,8 @@ TORCH_FREE = [
 FLOORS = [
     ["cli.main"],
     ["cli.queue"],
+    ["cli.delivery"],
+    ["cli.finding"],
     ["cli.studio"],
     ["cli.watch"],
     ["cli.options", "studio.client"],
@@ -73,6 +82,9 @@ FLOORS = [
     ["demo", "bench", "worker"],
     ["bench_autoencoder", "protocol"],
     ["generate"],
+    ["timeline.verify"],
+    ["timeline.delivery", "timeline.reuse"],
+    ["timeline.master"],
     ["preview", "models.warm", "machine"],
     [
         "checkpoint",
@@ -83,6 +95,13 @@ FLOORS = [
         "models.conditioning",
         "timeline.export",
     ],
+    ["timeline.otioz"],
+    [
+        *("timeline.otio", "timeline.mlt", "timeline.fcpxml", "timeline.fcp7", "timeline.edl"),
+        *("timeline.aaf", "timeline.blender", "timeline.reading", "timeline.editors"),
+    ],
+    ["timeline.timecode"],
+    ["timeline.cut"],
     ["models.loading"],
     ["models.lora"],
     ["request", "history"],

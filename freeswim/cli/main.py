@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from freeswim import __version__
 from freeswim.cli import terminal
+from freeswim.cli.delivery import add_delivery_commands
 from freeswim.cli.options import Asked, add_command, add_takes, at_least_one
 from freeswim.cli.queue import add_studio_commands
 from freeswim.errors import Cancelled, FreeswimError
@@ -209,6 +210,7 @@ def _parser() -> argparse.ArgumentParser:
     add_takes(plan.add_subparsers(required=True, metavar="COMMAND"), _plan)
 
     add_studio_commands(commands)
+    add_delivery_commands(commands)
     serve = add_command(commands, "serve", _serve, "the studio, which serves the queue")
     serve.add_argument(
         "--exit-when-idle", type=float, metavar="MINUTES", help="without a job and without a client"

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from freeswim import paths
 from freeswim.cli import terminal
+from freeswim.cli.delivery import add_take_export
+from freeswim.cli.finding import find_job, find_take, running_studio
 from freeswim.cli.options import MOST_LISTED, Asked, add_command, add_takes, at_least_one
-from freeswim.errors import FreeswimError, NotFound, OutputError, RequestError, StudioError
+from freeswim.errors import FreeswimError, NotFound, OutputError, RequestError
 
 if TYPE_CHECKING:
     from freeswim.studio.client import Client, Json
-
-SHORTEST_ID = 4  # characters of an id's start; a shorter one is the start of too many
-WHOLE_ID = 16
 
 
 # --------------------------------------------------------------------------------------- parser
@@ -104,6 +103,7 @@ def _add_takes(commands: Any) -> None:
     ):
         command = add_command(commands, name, run, text)
         command.add_argument("takes", nargs="+", metavar="TAKE", help="its file's name, or its id")
+    add_take_export(commands)
 
 
 def _add_jobs(command: argparse.ArgumentParser, *, least: str = "*") -> None:
@@ -129,7 +129,7 @@ def _add(options: argparse.Namespace) -> None:
 def _list(options: argparse.Namespace) -> None:
     from freeswim.cli.watch import MODES, disabled_slots, jobs_table
 
-    client = _studio()
+    client = running_studio()
     if options.history or options.search:
         limit = min(options.limit, MOST_LISTED)
         jobs = client.get("/jobs", view="history", search=options.search, limit=limit)["jobs"]
@@ -154,9 +154,9 @@ def _list(options: argparse.Namespace) -> None:
 
 
 def _show(options: argparse.Namespace) -> None:
-    client = _studio()
+    client = running_studio()
     for text in options.jobs:
-        said = client.get(f"/jobs/{_find_job(client, text)['id']}")
+        said = client.get(f"/jobs/{find_job(client, text)['id']}")
         if options.json:
             terminal.event("job", **said["job"], progress=said["progress"])
             continue
@@ -200,7 +200,7 @@ def _about(client: Client, said: Json) -> list[tuple[str, str]]:
 def _watch(options: argparse.Namespace) -> None:
     from freeswim.cli.watch import watch
 
-    watch(_studio(), until_empty=options.until_empty, as_json=options.json)
+    watch(running_studio(), until_empty=options.until_empty, as_json=options.json)
 
 
 def _cancel(options: argparse.Namespace) -> None:
@@ -209,7 +209,7 @@ def _cancel(options: argparse.Namespace) -> None:
     if not options.waiting:
         _act("cancel", options)
         return
-    _say_count(_studio().post("/jobs/cancel")["count"], "cancelled", options)
+    _say_count(running_studio().post("/jobs/cancel")["count"], "cancelled", options)
 
 
 def _pause(options: argparse.Namespace) -> None:
@@ -237,18 +237,18 @@ def _again(options: argparse.Namespace) -> None:
 
 
 def _move(options: argparse.Namespace) -> None:
-    client = _studio()
+    client = running_studio()
     where = (
-        {"before": _find_job(client, options.before)["id"]}
+        {"before": find_job(client, options.before)["id"]}
         if options.before
         else {"to": "front" if options.front else "end"}
     )
-    ids = [_find_job(client, text)["id"] for text in options.jobs]
+    ids = [find_job(client, text)["id"] for text in options.jobs]
     _say_jobs(client.post("/jobs/move", {"ids": ids, **where})["jobs"], options)
 
 
 def _enable(options: argparse.Namespace) -> None:
-    client = _studio()
+    client = running_studio()
     slots = client.get("/machine")["slots"]
     names = [slot["name"] for slot in slots if slot["state"] == "disabled"]
     for name in names:
@@ -260,20 +260,20 @@ def _enable(options: argparse.Namespace) -> None:
 
 
 def _clear(options: argparse.Namespace) -> None:
-    _say_count(_studio().post("/jobs/clear")["count"], "cleared", options)
+    _say_count(running_studio().post("/jobs/clear")["count"], "cleared", options)
 
 
 def _act(name: str, options: argparse.Namespace, body: Mapping[str, Any] | None = None) -> None:
     """One action on each of the jobs that were named; all of them are looked for first."""
-    client = _studio()
-    jobs = [_find_job(client, text) for text in options.jobs]
+    client = running_studio()
+    jobs = [find_job(client, text) for text in options.jobs]
     _say_jobs([client.post(f"/jobs/{job['id']}/{name}", body) for job in jobs], options)
 
 
 def _set_mode(mode: str, options: argparse.Namespace) -> None:
     from freeswim.cli.watch import MODES
 
-    queue = _studio().patch("/queue", {"mode": mode})
+    queue = running_studio().patch("/queue", {"mode": mode})
     if options.json:
         terminal.event("queue", **queue)
     else:
@@ -304,7 +304,7 @@ def _say_count(count: int, done: str, options: argparse.Namespace) -> None:
 def _list_takes(options: argparse.Namespace) -> None:
     from freeswim.cli.studio import find_shots
 
-    client = _studio()
+    client = running_studio()
     query = {
         "verdict": options.verdict,
         "search": options.search,
@@ -352,8 +352,8 @@ def _reject(options: argparse.Namespace) -> None:
 
 
 def _judge(verdict: str, options: argparse.Namespace) -> None:
-    client = _studio()
-    takes = [_find_take(client, text) for text in options.takes]
+    client = running_studio()
+    takes = [find_take(client, text) for text in options.takes]
     said = [client.patch(f"/takes/{take['id']}", {"verdict": verdict}) for take in takes]
     _say_takes(said, options)
 
@@ -367,8 +367,8 @@ def _say_takes(takes: Sequence[Json], options: argparse.Namespace) -> None:
 
 
 def _open(options: argparse.Namespace) -> None:
-    client = _studio()
-    for take in [_find_take(client, text) for text in options.takes]:
+    client = running_studio()
+    for take in [find_take(client, text) for text in options.takes]:
         path = Path(client.get(f"/takes/{take['id']}")["path"])
         _open_file(path)
         if options.json:
@@ -397,10 +397,9 @@ def _open_file(path: Path) -> None:
 
 def _logs(options: argparse.Namespace) -> None:
     if options.jobs:
-        client = _studio()
+        client = running_studio()
         texts = [
-            client.get(f"/jobs/{_find_job(client, text)['id']}/log")["text"]
-            for text in options.jobs
+            client.get(f"/jobs/{find_job(client, text)['id']}/log")["text"] for text in options.jobs
         ]
     else:
         path = paths.logs() / "studio.log"
@@ -415,55 +414,3 @@ def _logs(options: argparse.Namespace) -> None:
             continue
         for line in lines:
             terminal.result(line)
-
-
-# ------------------------------------------------------------------------------ finding by name
-
-
-def _studio() -> Client:
-    """The studio that runs. Raises StudioError where none does."""
-    from freeswim.studio.client import connect
-
-    client = connect()
-    if client is None:
-        raise StudioError(
-            "No studio runs.", hint="Start it: freeswim serve, or freeswim queue add ..."
-        )
-    return client
-
-
-def _find_job(client: Client, text: str) -> Json:
-    """The job of this number, or whose id begins so."""
-    if len(text) == WHOLE_ID:
-        return client.get(f"/jobs/{text}")["job"] if text.isalnum() else _no("job", text)
-    if text.isdecimal():
-        before = int(text[:15]) + 1
-        found = client.get("/jobs", view="history", before=before, limit=1)["jobs"]
-        return found[0] if found and found[0]["number"] == int(text) else _no("job", text)
-    before = 2**53
-    matching: list[Json] = []
-    while page := client.get("/jobs", view="history", before=before, limit=MOST_LISTED)["jobs"]:
-        matching += [job for job in page if job["id"].startswith(text)]
-        before = page[-1]["number"]
-    return _only("job", text, matching)
-
-
-def _find_take(client: Client, text: str) -> Json:
-    """The take whose file has this name, or whose id begins so."""
-    name = Path(text).name
-    takes: list[Json] = client.get("/takes", limit=MOST_LISTED)["takes"]
-    named = [take for take in takes if name in (take["file"], Path(take["file"]).stem)]
-    return _only("take", text, named or [take for take in takes if take["id"].startswith(text)])
-
-
-def _only(what: str, text: str, found: Sequence[Json]) -> Json:
-    if len(found) == 1 and len(text) >= SHORTEST_ID:
-        return found[0]
-    if not found:
-        return _no(what, text)
-    raise NotFound(f"{text} could be any of {len(found)} {what}s.", hint="Write more of it.")
-
-
-def _no(what: str, text: str) -> Json:
-    command = "queue list --history" if what == "job" else "takes list"
-    raise NotFound(f"There is no {what} {text}.", hint=f"See: freeswim {command}.")

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from freeswim.errors import FreeswimError
@@ -37,6 +38,16 @@ class Progress(Protocol):
 
 
 OnProgress = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A piece of work that counts what it has done."""
+
+    stage: str
+    step: int
+    num_steps: int
+    seconds: float = 0.0
 
 
 def event(kind: str, **values: Any) -> None:
@@ -216,6 +227,16 @@ def table(headings: list[str], rows: list[list[str]], words: Collection[str] = (
         drawn.add_row(*(Text(plain(cell)) for cell in row))  # what people wrote is no markup
     width = None if sys.stdout.isatty() else PLAIN_WIDTH
     Console(file=sys.stdout, width=width).print(drawn)
+
+
+def verdict(is_good: bool, name: str, problem: str) -> None:
+    """One thing that was looked at, green or red."""
+    from rich.console import Console
+    from rich.text import Text
+
+    word = Text("good", style="green") if is_good else Text("BAD ", style="bold red")
+    rest = f" {plain(name)}" + (f": {plain(problem)}" if problem else "")
+    Console(file=sys.stdout, soft_wrap=True).print(word + Text(rest))
 
 
 def plain(text: str) -> str:

@@ -115,6 +115,21 @@ class Track:
         for start, item in zip(starts, self.items, strict=False):
             yield (start - item.before_cut if isinstance(item, Dissolve) else start), item
 
+    def playing(self) -> Track:
+        """The track as it plays: a disabled clip is a gap, and a dissolve with one is a cut."""
+        return Track(self.name, tuple(self._playing_items()))
+
+    def _playing_items(self) -> Iterator[Item]:
+        off = {
+            i for i, item in enumerate(self.items) if isinstance(item, Clip) and not item.is_enabled
+        }
+        for index, item in enumerate(self.items):
+            if index in off:
+                assert not isinstance(item, Dissolve)
+                yield Gap(item.num_frames)
+            elif not (isinstance(item, Dissolve) and off & {index - 1, index + 1}):
+                yield item
+
 
 @dataclass(frozen=True)
 class Cut:
@@ -139,6 +154,12 @@ class Cut:
         for track in self.tracks:
             yield from (item for item in track.items if isinstance(item, Clip))
 
+    def media(self) -> Iterator[Media]:
+        """All media of all clips, what plays before the others; a file as often as it is named."""
+        for clip in self.clips():
+            yield clip.media
+            yield from clip.others.values()
+
     def check(self) -> None:
         """Refuse what no editor could play.
 
@@ -157,6 +178,20 @@ class Cut:
             for item in track.items:
                 self._check_item(item)
             _check_dissolves(track, self.rate)
+
+    def check_one_rate(self) -> None:
+        """Refuse media of another rate than the cut's, for formats that cannot say which frames.
+
+        Raises:
+            RequestError: names the file and both rates.
+        """
+        for clip in self.clips():
+            if clip.media.frame_rate != self.rate:
+                raise RequestError(
+                    f"{clip.media.name} has {clip.media.frame_rate} frames per second, the timeline "
+                    f"{self.rate}.",
+                    hint="Conform it first (freeswim convert --rate), or use an .otio file.",
+                )
 
     def _check_item(self, item: Item) -> None:
         if isinstance(item, Dissolve):
@@ -199,6 +234,12 @@ def _check_dissolves(track: Track, rate: Fraction) -> None:
             raise RequestError("A dissolve is not between two clips.", hint="Move or remove it.")
         first, second = pair
         assert isinstance(first, Clip) and isinstance(second, Clip)
+        if item.before_cut > first.num_frames or item.after_cut > second.num_frames:
+            raise RequestError(
+                f"The dissolve between {first.media.name} and {second.media.name} is longer than "
+                "they are.",
+                hint="Shorten it.",
+            )
         lacking = item.after_cut - tail_handle(first, rate), item.before_cut - second.start
         if max(lacking) > 0:
             name = first.media.name if lacking[0] > 0 else second.media.name

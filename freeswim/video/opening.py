@@ -20,19 +20,25 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from freeswim.errors import MediaError
+from freeswim.video.cut_short import is_cut_short, packet_size
 
 MAX_SIDE_PX = 16384
 CONVERT = "Export the shot again as ProRes or H.264 in .mov or .mp4."
 COPY_AGAIN = "Copy or export the file again; it is damaged or was cut short."
 
-_OPTIONS = {
-    "protocol_whitelist": "file",
-    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mxf,mpegts",
-    "enable_drefs": "0",  # mov: tracks that live in other files
-}
+_VIDEOS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mxf,mpegts"
+_PICTURES = (  # how the files of a sequence begin -> libav's name of the demuxer
+    (b"\x89PNG\r\n\x1a\n", "png_pipe"),
+    (b"\xff\xd8\xff", "jpeg_pipe"),
+    (b"II*\0", "tiff_pipe"),
+    (b"MM\0*", "tiff_pipe"),
+    (b"\x76\x2f\x31\x01", "exr_pipe"),
+    (b"SDPX", "dpx_pipe"),
+    (b"XPDS", "dpx_pipe"),
+)
+_MAX_PICTURE_BYTES = 1 << 30  # one picture is read whole
 _MOV_ATOMS = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot")
 _MXF_HEADER = bytes.fromhex("060e2b34020501010d010201")
-_MATROSKA_SEGMENT = bytes.fromhex("18538067")
 _PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD", b"[playlist]")
 
 
@@ -46,12 +52,46 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     head = first_bytes(path)
     name = _container_of(path, head)
     _refuse_cut(path, name, head)
+    options = {"enable_drefs": "0"} if name == "mov" else {}  # tracks that live in other files
+    with _opened(path, name, _VIDEOS, options) as container:
+        yield container, _video_stream(path, container)
+
+
+@contextmanager
+def open_picture(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """One picture of a sequence as a video of one frame, for as long as the block runs.
+
+    Raises:
+        MediaError: not a PNG, JPEG, TIFF, OpenEXR or DPX file.
+    """
+    head = first_bytes(path)
+    name = next((name for start, name in _PICTURES if head.startswith(start)), None)
+    if name is None:
+        raise MediaError(
+            f"{path.name} is not a PNG, JPEG, TIFF, OpenEXR or DPX picture.",
+            hint="Export the sequence again in one of these.",
+        )
+    if path.stat().st_size > _MAX_PICTURE_BYTES:
+        raise too_large(path, f"{path.stat().st_size} bytes")
+    _refuse_cut(path, name, head)
+    with _opened(path, name, name, {}) as container:
+        yield container, _video_stream(path, container)
+
+
+@contextmanager
+def _opened(
+    path: Path, name: str, whitelist: str, options: dict[str, str]
+) -> Iterator[InputContainer]:
     try:
         # "file:" keeps a name such as "http:x.mp4" a name
         container = av.open(
             f"file:{path.absolute()}",
             format=name,
-            container_options=_OPTIONS,
+            container_options={
+                "protocol_whitelist": "file",
+                "format_whitelist": whitelist,
+                **options,
+            },
             metadata_errors="replace",
         )
     except (FFmpegError, ValueError) as error:
@@ -59,7 +99,7 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
             f"{path.name} cannot be read: {reason(error)}.", hint=COPY_AGAIN
         ) from error
     with container:
-        yield container, _video_stream(path, container)
+        yield container
 
 
 def _video_stream(path: Path, container: InputContainer) -> VideoStream:
@@ -71,11 +111,15 @@ def _video_stream(path: Path, container: InputContainer) -> VideoStream:
     if not streams:
         raise MediaError(f"{path.name} has no video track.", hint="Name a file with a picture.")
     stream = streams[0]
+    if stream.codec_context is None:
+        raise MediaError(f"{path.name} has a codec that is not known here.", hint=CONVERT)
     if max(stream.width, stream.height) > MAX_SIDE_PX:
         raise too_large(path, f"{stream.width} x {stream.height}")
     stream.thread_type = "AUTO"
     stream.codec_context.thread_count = 8  # each thread holds a frame
-    stream.codec_context.options = {"err_detect": "explode"}  # a guessed picture is an error
+    # libav's TIFF decoder also explodes at tags that it only does not know
+    if container.format.name != "tiff_pipe":
+        stream.codec_context.options = {"err_detect": "explode"}  # a guessed picture is an error
     return stream
 
 
@@ -141,7 +185,7 @@ def _container_of(path: Path, head: bytes) -> str:
         return "avi"
     if head.startswith(_MXF_HEADER):
         return "mxf"
-    if _packet_size(head):
+    if packet_size(head):
         return "mpegts"
     if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(_PLAYLISTS):
         raise MediaError(
@@ -152,40 +196,15 @@ def _container_of(path: Path, head: bytes) -> str:
     )
 
 
-def _packet_size(head: bytes) -> int:
-    """Of an MPEG transport stream, bytes; 0 where it is none."""
-    for first, size in ((0, 188), (4, 192)):
-        if head[first : first + 3 * size : size] == b"GGG":
-            return size
-    return 0
-
-
-def _refuse_cut(path: Path, container: str, head: bytes) -> None:
-    """Where only the length tells: a cut Matroska file or transport stream looks whole to libav."""
-    size = path.stat().st_size
-    if (container == "matroska" and size < _matroska_end(head)) or (
-        container == "mpegts" and size % _packet_size(head)
-    ):
+def _refuse_cut(path: Path, kind: str, head: bytes) -> None:
+    try:
+        is_cut = is_cut_short(path, kind, head)
+    except OSError as error:
+        raise MediaError(
+            f"{path.name} cannot be read: {reason(error)}.", hint=COPY_AGAIN
+        ) from error
+    if is_cut:
         raise MediaError(f"{path.name} is cut short.", hint=COPY_AGAIN)
-
-
-def _matroska_end(head: bytes) -> int:
-    """Where the segment says that it ends; 0 where it does not say, as in a live recording."""
-    length, start = _matroska_size(head, 4)
-    if head[start + length : start + length + 4] != _MATROSKA_SEGMENT:
-        return 0
-    length, start = _matroska_size(head, start + length + 4)
-    return start + length
-
-
-def _matroska_size(head: bytes, start: int) -> tuple[int, int]:
-    """(size, first byte after it) of an element, RFC 8794 section 4; unknown sizes are 0."""
-    first = head[start] if start < len(head) else 0
-    num_bytes = 9 - first.bit_length()  # leading zeros of the first byte say how many follow
-    end = start + num_bytes
-    unknown = (1 << 7 * num_bytes) - 1
-    size = int.from_bytes(head[start:end]) & unknown
-    return (0 if size == unknown else size), end
 
 
 def damaged(path: Path, index: int, error: Exception | None) -> MediaError:

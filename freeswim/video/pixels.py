@@ -3,6 +3,9 @@
 swscale turns YUV into RGB with white at 65283 instead of 65535 and rounds 8-bit RGB on its way to
 16 (libav 8.1, measured). So it only brings chroma to full size here; matrix, range and depth are
 ours, in float32 without fused operations: the same bytes on every CPU.
+
+Floating point pixels (OpenEXR) are scene-linear by that format's definition: they are encoded as
+sRGB, which is how viewers and 3D programs show them, and clipped at 1.
 """
 
 from __future__ import annotations
@@ -30,6 +33,8 @@ _LUMA_WEIGHTS = {  # ITU-T H.273 MatrixCoefficients -> (Kr, Kb)
 }
 _UNTAGGED = (0, 2)
 _YUV_NAMES = ("yuv", "yuyv", "uyvy", "nv", "p0", "p2", "p4", "y2")
+_GREY_NAMES = ("gray", "ya8", "ya16")
+_FLOAT_NAMES = ("f16le", "f16be", "f32le", "f32be")
 _BAND_ROWS = 8  # bands that stay in the cache: 10x faster than whole 4K frames, measured
 
 
@@ -50,12 +55,17 @@ class Converter:
         Raises:
             UnsupportedPixels: it cannot be shown rightly.
         """
-        if frame.format.is_rgb and frame.format.components[0].bits >= 8:
+        name = frame.format.name
+        if name.endswith(_FLOAT_NAMES):
+            rgb = _from_linear(frame)
+        elif (frame.format.is_rgb and frame.format.components[0].bits >= 8) or name == "pal8":
             rgb = self._from_rgb(frame)
-        elif frame.format.name.startswith(_YUV_NAMES):
+        elif name.startswith(_GREY_NAMES):
+            rgb = self._from_grey(frame)
+        elif name.startswith(_YUV_NAMES):
             rgb = self._from_yuv(frame)
         else:
-            raise UnsupportedPixels(f"pixel format {frame.format.name}")
+            raise UnsupportedPixels(f"pixel format {name}")
         return _upright(frame, rgb)
 
     def _planes(self, frame: VideoFrame, name: str, color_range: ColorRange) -> list[np.ndarray]:
@@ -87,6 +97,18 @@ class Converter:
         top = (1 << bits) - 1
         return ((rgb * 65535 + top // 2) // top).astype(np.uint16)
 
+    def _from_grey(self, frame: VideoFrame) -> np.ndarray:
+        bits = frame.format.components[0].bits
+        name = "gray" if bits == 8 else f"gray{bits}le"  # own depth: exact
+        (luma,) = self._planes(frame, name, ColorRange.JPEG)
+        black, white = 0, (1 << bits) - 1
+        if frame.color_range == ColorRange.MPEG:
+            black, white = 16 << bits - 8, 235 << bits - 8
+        value = np.clip(luma.astype(np.int64), black, white) - black
+        span = white - black
+        grey = ((value * 65535 + span // 2) // span).astype(np.uint16)
+        return np.repeat(grey[..., None], 3, axis=2)
+
     def _from_yuv(self, frame: VideoFrame) -> np.ndarray:
         bits = frame.format.components[0].bits
         is_old_full = frame.format.name.startswith("yuvj")
@@ -98,6 +120,27 @@ class Converter:
             return _rgb(planes, _matrix(frame), bits, 0, is_full)
         planes = self._planes(frame, "yuv444p16le", ColorRange.MPEG)
         return _rgb(planes, _matrix(frame), bits, 16 - bits, is_full)
+
+
+def _from_linear(frame: VideoFrame) -> np.ndarray:
+    """Scene-linear planes, green, blue, red or one of grey -> sRGB, IEC 61966-2-1."""
+    name = frame.format.name
+    dtype = np.dtype(("<" if name.endswith("le") else ">") + ("f2" if "f16" in name else "f4"))
+    planes = [
+        np.frombuffer(memoryview(plane), dtype).reshape(plane.height, -1)[:, : plane.width]
+        for plane in frame.planes
+    ]
+    if len(planes) not in (1, 3, 4):
+        raise UnsupportedPixels(f"pixel format {name}")
+    order = (0, 0, 0) if len(planes) == 1 else (2, 0, 1)
+    rgb = np.empty((frame.height, frame.width, 3), np.uint16)
+    for row in range(0, frame.height, _BAND_ROWS):
+        for channel, plane in enumerate(order):
+            light = np.nan_to_num(planes[plane][row : row + _BAND_ROWS].astype(np.float32))
+            light = np.clip(light, 0, 1).astype(np.float64)  # powers of float32 differ by CPU
+            code = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+            rgb[row : row + _BAND_ROWS, :, channel] = code * 65535 + 0.5
+    return rgb
 
 
 def _matrix(frame: VideoFrame) -> tuple[float, float]:
@@ -141,7 +184,12 @@ def _rgb(
 
 def _upright(frame: VideoFrame, rgb: np.ndarray) -> np.ndarray:
     """The picture turned and mirrored as its display matrix says."""
-    side = frame.side_data.get("DISPLAYMATRIX")
+    try:
+        side = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError as error:  # PyAV 18 knows not all kinds, such as EXIF of TIFF
+        if frame.rotation:
+            raise UnsupportedPixels("a rotation that is not known") from error
+        return rgb
     if side is None:
         return rgb
     # x' = a x + c y, y' = b x + d y

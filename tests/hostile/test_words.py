@@ -345,6 +345,10 @@ def test_an_id_is_sixteen_hex_digits_of_something_that_is_there(studio: Speaker,
     body = {"PATCH": b'{"verdict": "new"}' if "takes" in route.path else b'{"request": {}}'}
     sent = body.get(route.method, b"{}" if route.method == "POST" else b"")
     refused([studio.ask(route.method, route.path, body=sent)], 404)
+    if "{name}" not in route.template:
+        for bad in (SOME_ID.upper(), SOME_ID[1:], f"{SOME_ID}0", "g" * 16, "%d9%a0" * 16):
+            target = route.path.replace(SOME_ID, bad)
+            refused([studio.ask(route.method, target, body=sent)], 422)
     for bad in BAD_IDS:
         target = route.path.replace(SOME_ID, bad.replace("\n", "").replace(" ", "+"))
         refused([studio.ask(route.method, target, body=sent)], 404, 405, 422)

@@ -56,8 +56,8 @@ def events(said: str, kind: str) -> list[dict[str, Any]]:
 
 def test_a_job_is_added_watched_and_its_take_approved(freeswim: Run):
     number = add(freeswim, "a koi that is watched")
-    watched = freeswim("queue", "watch", "--until-empty")
-    assert f"{number} a koi that is watched: done" in watched
+    freeswim("queue", "watch", "--until-empty")
+    assert "state     done" in freeswim("queue", "show", number)
     (take,) = events(freeswim("takes", "list", "--search", "is watched", "--json"), "take")
     assert take["verdict"] == "new"
     assert freeswim("takes", "approve", take["file"]) == f"{take['file']}: approved\n"
@@ -65,8 +65,10 @@ def test_a_job_is_added_watched_and_its_take_approved(freeswim: Run):
     assert f"take      {take['width']}x{take['height']}" in freeswim("queue", "show", number)
 
 
-def test_watching_tells_programs_every_state(freeswim: Run):
-    number = add(freeswim, "slow koi")
+def test_watching_tells_every_state(freeswim: Run):
+    freeswim("queue", "pause")
+    number = [add(freeswim, "koi") for _ in range(4)][-1]  # time enough to begin to watch
+    freeswim("queue", "resume")
     said = freeswim("queue", "watch", "--until-empty", "--json")
     states = [job["state"] for job in events(said, "job") if str(job["number"]) == number]
     assert states[-1] == "done"
@@ -122,8 +124,9 @@ def test_history_is_searched(freeswim: Run):
 
 def test_a_failed_job_says_why_and_its_log_is_read(freeswim: Run):
     number = add(freeswim, "oom")
-    assert "failed: Too large." in freeswim("queue", "watch", "--until-empty")
-    assert "hint      Less." in freeswim("queue", "show", number)
+    freeswim("queue", "watch", "--until-empty")
+    shown = freeswim("queue", "show", number)
+    assert "failed: Too large." in shown and "hint      Less." in shown
     assert "attempt 1" in freeswim("logs", number)
     assert "serving" in freeswim("logs", "--lines", "500")
 
