@@ -365,21 +365,25 @@ def _placed_in_fcpxml(
     def clips(item: ElementTree.Element) -> Iterable[ElementTree.Element]:
         return list(item)[:1] if item.tag == "audition" else [item]
 
-    def place(parent: ElementTree.Element, shift: Fraction) -> Iterator[tuple[int, int, object]]:
+    def place(
+        parent: ElementTree.Element, shift: Fraction, storyline: str = "0"
+    ) -> Iterator[tuple[int, int, ElementTree.Element]]:
         for child in parent:
+            if child.tag == "spine":  # a storyline of its own, connected to a clip
+                offset = _seconds(child.get("offset", "0s")) + shift
+                yield from place(child, offset, child.get("lane", "0"))
             if child.tag not in ("asset-clip", "clip", "video", "audition", "gap"):
                 continue
             for clip in clips(child):
                 offset = _seconds(clip.get("offset", child.get("offset", "0s"))) + shift
                 if clip.tag != "gap":
-                    lane = int(clip.get("lane", child.get("lane", "0")))
+                    lane = int(clip.get("lane", child.get("lane", storyline)))
                     yield lane + 1, round((offset - began) * rate), clip
                 yield from place(clip, offset - _seconds(clip.get("start", "0s")))
 
     spine = sequence.find("spine")
-    for track, start, clip in place(spine, Fraction(0)) if spine is not None else ():
-        assert isinstance(clip, ElementTree.Element)
-        yield track, start, clip
+    if spine is not None:
+        yield from place(spine, Fraction(0))
 
 
 def _seconds(text: str) -> Fraction:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from io import BytesIO
@@ -49,6 +50,31 @@ def test_a_take_of_the_studio_is_the_one_made_without_it(
     assert {"base", "refine", "write"} <= {one.get("stage") for one in stages}
     takes = studio.get("/takes")["takes"]
     assert len(takes) == 2
+    deliver(takes[0]["file"], tmp_path, capsys)
+
+
+def deliver(take: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Approved, exported, looked at again, and found in a cut that comes back."""
+    exports = folder / "exports"
+    exports.mkdir()
+
+    def run(*words: str) -> str:
+        assert main([*words]) == 0
+        return capsys.readouterr().out
+
+    run("takes", "approve", take)
+    run("export", "--for", "premiere", "--project", "Pond", "--out", str(exports), "--handles", "1")
+    export = exports / "Pond_premiere"
+    assert "All 9 checks are good." in run("verify", str(export))
+    read = [run("import", str(export / name), "--plan") for name in ("Pond.otio", "Pond.xml")]
+    assert read[0] == read[1] and "are used, with their handles" in read[0]
+    run("takes", "export", take, "--out", str(exports), "--codec", "h265")
+    assert (exports / take).is_file()
+    run("convert", str(exports / take), "--codec", "prores-hq", "--rate", "25")
+    assert (exports / f"{Path(take).stem}_prores-hq.mov").is_file()
+    shutil.rmtree(export / "media")
+    assert main(["verify", str(export)]) == 3
+    assert "BAD" in capsys.readouterr().out
 
 
 def test_a_job_is_seen_while_it_is_made_and_stopped_at_its_next_step(studio: Client):
