@@ -100,7 +100,7 @@ FLOORS = [
         *("timeline.otio", "timeline.mlt", "timeline.fcpxml", "timeline.fcp7", "timeline.edl"),
         *("timeline.aaf", "timeline.blender", "timeline.reading", "timeline.editors"),
     ],
-    ["timeline.timecode"],
+    ["timeline.timecode", "timeline.words"],
     ["timeline.cut"],
     ["models.loading"],
     ["models.lora"],

@@ -17,8 +17,8 @@ from opentimelineio.opentime import RationalTime, TimeRange
 
 from freeswim.errors import RequestError
 from freeswim.timeline.cut import Clip, Cut, Dissolve, Gap, Media
-from freeswim.timeline.fcpxml import plain_text, xml_text
 from freeswim.timeline.timecode import is_drop_frame, nominal_rate, source_start
+from freeswim.timeline.words import plain_text, xml_text
 
 
 def write_aaf(cut: Cut, path: Path) -> list[str]:

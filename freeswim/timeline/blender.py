@@ -13,7 +13,7 @@ from pathlib import Path
 
 from freeswim.errors import RequestError
 from freeswim.timeline.cut import Clip, Cut, Dissolve, Track
-from freeswim.timeline.mlt import dissolves_of, resource
+from freeswim.timeline.mlt import resource
 from freeswim.timeline.otio import stack_markers
 
 _MAX_CHANNELS = 128  # of Blender's sequencer
@@ -156,7 +156,7 @@ def _lay_out(
     row = 0
     playing = track.playing()
     for index, (at, item) in enumerate(playing.placed()):
-        head, tail = dissolves_of(playing, index)
+        head, tail = playing.dissolves_at(index)
         if isinstance(item, Clip):
             row = 1 - row if head else 0
             before, after = (head.before_cut if head else 0), (tail.after_cut if tail else 0)

@@ -115,6 +115,15 @@ class Track:
         for start, item in zip(starts, self.items, strict=False):
             yield (start - item.before_cut if isinstance(item, Dissolve) else start), item
 
+    def dissolves_at(self, index: int) -> tuple[Dissolve | None, Dissolve | None]:
+        """The dissolve into the item at `index` and the one out of it."""
+        before = self.items[index - 1] if index else None
+        after = self.items[index + 1] if index + 1 < len(self.items) else None
+        return (
+            before if isinstance(before, Dissolve) else None,
+            after if isinstance(after, Dissolve) else None,
+        )
+
     def playing(self) -> Track:
         """The track as it plays: a disabled clip is a gap, and a dissolve with one is a cut."""
         return Track(self.name, tuple(self._playing_items()))

@@ -20,9 +20,8 @@ from pathlib import Path
 
 from freeswim.errors import RequestError
 from freeswim.timeline.cut import Clip, Cut, Dissolve, Marker, Media, Track
-from freeswim.timeline.fcpxml import plain_text
-from freeswim.timeline.mlt import dissolves_of
 from freeswim.timeline.timecode import frames_per_day, is_drop_frame, source_start, timecode_of
+from freeswim.timeline.words import plain_text
 
 LONGEST_LINE = 80
 LONGEST_DISSOLVE = 999  # frames: three digits
@@ -95,7 +94,7 @@ def _events(cut: Cut, track: Track, reels: dict[Path, str]) -> Iterator[_Event]:
     for index, (at, item) in enumerate(track.placed()):
         if not isinstance(item, Clip):
             continue
-        into, out_of = dissolves_of(track, index)
+        into, out_of = track.dissolves_at(index)
         head, tail = (into.before_cut if into else 0), (out_of.before_cut if out_of else 0)
         located += [_located(cut, marker, at + marker.frame) for marker in item.markers]
         num_frames = head + item.num_frames - tail

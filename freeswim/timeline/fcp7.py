@@ -18,9 +18,8 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 from freeswim.timeline.cut import Clip, Cut, Dissolve, Marker, Media, Track
-from freeswim.timeline.fcpxml import plain_text, xml_text
-from freeswim.timeline.mlt import dissolves_of
 from freeswim.timeline.timecode import is_drop_frame, nominal_rate, source_start, timecode_of
+from freeswim.timeline.words import plain_text, xml_text
 
 
 def fcp7_text(cut: Cut, folder: Path) -> str:
@@ -69,7 +68,7 @@ class _Sequence:
             if isinstance(item, Dissolve):
                 self._write_dissolve(element, item, at)
             elif isinstance(item, Clip):
-                self._write_clip(element, item, at, *dissolves_of(track, index))
+                self._write_clip(element, item, at, *track.dissolves_at(index))
         _write(element, "enabled", "TRUE")
         _write(element, "locked", "FALSE")
 

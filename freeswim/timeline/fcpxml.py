@@ -11,7 +11,6 @@ timecode. The order of elements and the attributes are those of Apple's DTD, 1.9
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -25,12 +24,12 @@ from xml.etree.ElementTree import Element, SubElement
 from freeswim.errors import RequestError
 from freeswim.timeline.cut import JSON, Clip, Cut, Dissolve, Gap, Item, Marker, Media, Track
 from freeswim.timeline.timecode import is_drop_frame, source_start
+from freeswim.timeline.words import plain_text, xml_text
 
 VERSIONS = ("1.9", "1.10", "1.11", "1.12", "1.13")
 
 _CROSS_DISSOLVE = "FxPlug:4731E73A-8DAC-4113-9A30-AE85B1761265"  # Final Cut's own
 _TAKE = re.compile(r"take_\d+")
-_NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def fcpxml_text(cut: Cut, folder: Path, version: str = "1.11") -> str:
@@ -57,18 +56,6 @@ def fcpxml_text(cut: Cut, folder: Path, version: str = "1.11") -> str:
     ElementTree.indent(root)
     body = ElementTree.tostring(root, encoding="unicode")
     return f'<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE fcpxml>\n{body}\n'
-
-
-def xml_text(text: str) -> str:
-    """The text without the characters that XML cannot hold; each is a space."""
-    return _NOT_XML.sub(" ", text)
-
-
-def plain_text(value: JSON) -> str:
-    """A value of metadata as a person reads it; lists and the like as JSON."""
-    if isinstance(value, str):
-        return value
-    return json.dumps(value, ensure_ascii=False, sort_keys=True)
 
 
 def takes_of(clip: Clip) -> list[Media]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import uuid
 from dataclasses import dataclass
 from fractions import Fraction
@@ -22,8 +21,7 @@ from xml.etree import ElementTree
 
 from freeswim.timeline.cut import Clip, Cut, Dissolve, Gap, Media, Track
 from freeswim.timeline.otio import kdenlive_type, stack_markers
-
-_NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+from freeswim.timeline.words import xml_text
 
 
 def mlt_text(cut: Cut, folder: Path) -> str:
@@ -124,7 +122,7 @@ def _write_kdenlive_track(
     current = 0
     for place, (at, item) in enumerate(track.placed()):
         if isinstance(item, Clip):
-            head, tail = dissolves_of(track, place)
+            head, tail = track.dissolves_at(place)
             current = 1 - current if head else 0
             before, after = (head.before_cut if head else 0), (tail.after_cut if tail else 0)
             entry = rows[current].add(
@@ -267,7 +265,7 @@ class _Playlist:
 
     def _write_alone(self, track: Track, index: int, clip: Clip) -> None:
         """What a clip shows between its dissolves; nothing, where they meet."""
-        head, tail = dissolves_of(track, index)
+        head, tail = track.dissolves_at(index)
         start, end = clip.start, clip.start + clip.num_frames
         start, end = start + (head.after_cut if head else 0), end - (tail.before_cut if tail else 0)
         if start < end:
@@ -289,16 +287,6 @@ class _Playlist:
         _property(sound, "start", "-1")
         _property(sound, "accepts_blanks", "1")
         _cut_of(self._element, "entry", name, 0, num_frames)
-
-
-def dissolves_of(track: Track, index: int) -> tuple[Dissolve | None, Dissolve | None]:
-    """The dissolve into a track's item and the one out of it."""
-    before = track.items[index - 1] if index else None
-    after = track.items[index + 1] if index + 1 < len(track.items) else None
-    return (
-        before if isinstance(before, Dissolve) else None,
-        after if isinstance(after, Dissolve) else None,
-    )
 
 
 class _Producers:
@@ -420,7 +408,7 @@ def _transition(
 
 
 def _property(parent: ElementTree.Element, name: str, value: str) -> None:
-    ElementTree.SubElement(parent, "property", name=name).text = _NOT_XML.sub(" ", value)
+    ElementTree.SubElement(parent, "property", name=name).text = xml_text(value)
 
 
 def _text(root: ElementTree.Element) -> str:
