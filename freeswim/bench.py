@@ -86,7 +86,7 @@ SHAPES = {
     "quick": Shape(
         (InwardWindow(2, 10, 12, 5, 6),),
         heads=2, head_dim=16, ffn_dim=64, blocks=2, text_tokens=8, coded_size=(64, 48), coded_frames=5,
-        sizes=((64, 48),), frames=2,
+        sizes=((256, 144),), frames=2,
     ),
     "mid": Shape(
         (

@@ -62,8 +62,9 @@ def atoms(content: bytes) -> list[bytes]:
 
 
 def child_processes() -> list[str]:
-    own = Path(f"/proc/self/task/{os.getpid()}/children")
-    return own.read_text().split()
+    """The encoders among this process's children, ended ones nobody waited for too."""
+    own = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    return [one for one in own if Path(f"/proc/{one}/comm").read_text().startswith("ffmpeg")]
 
 
 # What is in the file
