@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from PySide6.QtCore import QObject, Signal
@@ -114,11 +115,11 @@ class Studio(QObject):
             error = future.exception()
             if error is None:
                 if then is not None:
-                    self._post(lambda: then(future.result()))
+                    self._post(partial(then, future.result()))
             elif isinstance(error, FreeswimError):
-                self._post(lambda: (failed or self.refused.emit)(error))
+                self._post(partial(failed or self.refused.emit, error))
             else:
-                self._post(lambda: _raise(error))
+                self._post(partial(_raise, error))
 
         pool.submit(work).add_done_callback(report)
 
@@ -136,12 +137,12 @@ class Studio(QObject):
                         return
                     if event.kind == "changes":
                         changes = Changes.model_validate(event.content)
-                        self._post(lambda changes=changes: self._take_in(changes))
+                        self._post(partial(self._take_in, changes))
                     elif event.kind == "progress":
                         progress = JobProgress.model_validate(event.content)
-                        self._post(lambda progress=progress: self._take_progress(progress))
+                        self._post(partial(self._take_progress, progress))
             except FreeswimError as error:
-                self._post(lambda error=error: self._lose(error))
+                self._post(partial(self._lose, error))
                 self._is_closed.wait(REST_S)
 
     def _take_in(self, changes: Changes) -> None:

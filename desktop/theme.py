@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from PySide6.QtGui import QColor, QPalette
+from functools import cache
+
+from PySide6.QtGui import QColor, QIcon, QPalette
 from PySide6.QtWidgets import QApplication
+
+from desktop import icons
 
 WINDOW, BASE, BUTTON, SURROUND = "#262626", "#1c1c1c", "#333333", "#111111"
 TEXT, SECONDARY, DISABLED = "#d6d6d6", "#a6a6a6", "#7a7a7a"
 BOX = "#4a4a4a"  # of a check box, which has no edge of its own on a dark window
 ACCENT, ON_ACCENT, LINK = "#3d6fb4", "#ffffff", "#6ea6f0"
-FAILED = "#e58a73"
+DONE, WARNING, FAILED = "#74bd83", "#c9a24b", "#e58a73"
+RUNNING = LINK
 
 # What a palette cannot say.
 _STYLE = f"""
@@ -48,6 +53,16 @@ def apply(app: QApplication) -> None:
     palette.setColor(QPalette.ColorRole.Base, QColor(BOX))
     app.setPalette(palette, "QCheckBox")  # pyright: ignore[reportArgumentType] - takes no bytes
     app.setStyleSheet(_STYLE)
+
+
+@cache
+def icon(name: str, colour: str = TEXT) -> QIcon:
+    """An icon of `icons` for buttons and menus; grey where they are disabled."""
+    made = QIcon()
+    for pixels in (16, 24, 32, 48, 64):  # the larger ones for screens with more of them
+        made.addPixmap(icons.picture(name, pixels, colour), QIcon.Mode.Normal)
+        made.addPixmap(icons.picture(name, pixels, DISABLED), QIcon.Mode.Disabled)
+    return made
 
 
 def _palette() -> QPalette:

@@ -10,8 +10,10 @@ import pytest
 from desktop import app
 
 if TYPE_CHECKING:  # Qt's system libraries may be missing: the tests say so, not this file
+    from PySide6.QtWidgets import QApplication
     from pytestqt.qtbot import QtBot
 
+    from desktop.studio import Studio
     from desktop.window import Window
 
 os.environ["QT_QPA_PLATFORM"] = "offscreen"
@@ -39,3 +41,47 @@ def window(qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
         window.activateWindow()
     yield window
     window.close()
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data folder of its own, with no checkpoint but the demo's."""
+    home = tmp_path / "home"
+    monkeypatch.setenv("FREESWIM_HOME", str(home))
+    for name in ("FREESWIM_TAKES", "FREESWIM_MODELS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # more wait for each other where cores are busy
+    return home
+
+
+@pytest.fixture
+def look(qapp: QApplication) -> None:
+    """The look of the app, for what is not opened by the window."""
+    from desktop import theme
+
+    theme.apply(qapp)
+
+
+@pytest.fixture
+def offline(qapp: QApplication, look: None) -> Iterator[Studio]:
+    """A studio that nobody answers, to be told things by the test."""
+    from desktop.studio import Studio
+
+    studio = Studio()
+    yield studio
+    studio.close()
+
+
+@pytest.fixture
+def studio(qtbot: QtBot, home: Path, look: None) -> Iterator[Studio]:
+    """A studio that runs, in a process of its own and with the real worker."""
+    from desktop.studio import Studio
+    from freeswim.studio import client
+
+    studio = Studio()
+    with qtbot.waitSignal(studio.connected, timeout=30_000):
+        studio.start()
+    yield studio
+    studio.close()
+    if (running := client.connect()) is not None:
+        running.stop()
