@@ -26,14 +26,17 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import psutil
 import torch
 from diffusers import WanTransformer3DModel
 from torch import Tensor
@@ -496,9 +499,10 @@ def _write_of(
     """Frames encoded, verified and put in place. The encoder is a child: wall clock."""
     width, height = size
     pictures = _textured(width, height)
+    peaks: list[int] = []
 
     def write() -> None:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, _peak_memory(peaks):
             frames = itertools.islice(itertools.cycle(pictures), num_frames)
             write_video(
                 Path(folder) / ("bench" if codec.is_sequence else f"bench{codec.extension}"),
@@ -510,7 +514,37 @@ def _write_of(
     seconds = stopwatch.alternate(what, {codec.name: write}, clock="wall")[codec.name]
     per_frame = [one / num_frames for one in seconds]
     median = statistics.median(per_frame)
-    return Result("write", case, codec.name, "frame", median, per_frame, {"frames/s": 1 / median})
+    ratios = {"frames/s": 1 / median, "peak MiB": statistics.median(peaks) / 2**20}
+    return Result("write", case, codec.name, "frame", median, per_frame, ratios)
+
+
+@contextmanager
+def _peak_memory(peaks: list[int]) -> Iterator[None]:
+    """Add to `peaks` the most bytes that this block took, here and in the processes it started.
+
+    Looked at every 10 ms: an encoder holds its frames far longer.
+    """
+    own = psutil.Process()
+    before = own.memory_info().rss
+    peak, is_over = 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not is_over.wait(0.01):
+            taken = own.memory_info().rss - before
+            for child in own.children(recursive=True):
+                with suppress(psutil.Error):
+                    taken += child.memory_info().rss
+            peak = max(peak, taken)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        watcher.join()
+        peaks.append(peak)
 
 
 def _textured(width: int, height: int) -> list[np.ndarray]:

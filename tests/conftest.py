@@ -22,6 +22,7 @@ os.environ.update(
 # What FreeSwim keeps on a machine: a person's own stays out of it.
 _home = tempfile.TemporaryDirectory(prefix="freeswim-home-")
 os.environ["FREESWIM_HOME"] = _home.name
+os.environ["XDG_DATA_HOME"] = f"{_home.name}/data"  # where the system's trash is
 
 # A shell ignores Ctrl-C on behalf of what it runs in the background, and children inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

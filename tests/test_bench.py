@@ -11,6 +11,7 @@ import torch
 from freeswim import bench, bench_autoencoder
 from freeswim.cli.main import main
 from freeswim.errors import FreeswimError
+from freeswim.video.codecs import CODECS
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +35,7 @@ def test_all_prints_tables_and_writes_the_machine_versions_and_commit(capsys):
     assert {"freeswim", "python", "torch", "diffusers"} <= set(report["versions"])
     assert report["commit"] is None or len(report["commit"].removesuffix("-dirty")) == 40
     assert [result["benchmark"] for result in report["results"]] == (
-        ["attention"] * 2 + ["refine"] * 6 + ["autoencoder"] * 4 + ["write"]
+        ["attention"] * 2 + ["refine"] * 6 + ["autoencoder"] * 4 + ["write"] * len(CODECS)
     )
     for result in report["results"]:
         assert result["seconds"] > 0 and len(result["rounds"]) == 1

@@ -99,6 +99,7 @@ def _add_takes(commands: Any) -> None:
     for name, run, text in (
         ("approve", _approve, "these are good"),
         ("reject", _reject, "these are not"),
+        ("trash", _trash, "into the system's trash, with their sidecars"),
         ("open", _open, "in the system's player"),
     ):
         command = add_command(commands, name, run, text)
@@ -349,6 +350,12 @@ def _approve(options: argparse.Namespace) -> None:
 
 def _reject(options: argparse.Namespace) -> None:
     _judge("rejected", options)
+
+
+def _trash(options: argparse.Namespace) -> None:
+    client = running_studio()
+    takes = [find_take(client, text) for text in options.takes]
+    _say_takes([client.post(f"/takes/{take['id']}/trash") for take in takes], options)
 
 
 def _judge(verdict: str, options: argparse.Namespace) -> None:

@@ -298,7 +298,7 @@ def _add_takes(app: FastAPI, studio: Studio) -> None:
         search: Search = "",
         limit: Limit = MOST_ROWS,
     ) -> Takes:
-        """Takes, the last one first."""
+        """Takes, the last one first; those in the trash only where asked for."""
         return Takes(
             takes=await studio.ask(
                 lambda store: store.takes(shot_id=shot, verdict=verdict, search=search, limit=limit)
@@ -316,7 +316,12 @@ def _add_takes(app: FastAPI, studio: Studio) -> None:
     @app.patch("/v1/takes/{take_id}")
     async def judge(take_id: Id, asked: NewVerdict) -> Take:
         """Approve or reject a take."""
-        return await studio.change(lambda store: store.judge(take_id, asked.verdict))
+        return await studio.change(lambda store: store.judge(take_id, Verdict(asked.verdict)))
+
+    @app.post("/v1/takes/{take_id}/trash")
+    async def trash(take_id: Id, _: Empty = None) -> Take:
+        """Move a take's files to the system's trash."""
+        return await studio.trash(take_id)
 
     @app.post("/v1/takes/{take_id}/finish", status_code=201)
     async def finish(take_id: Id, asked: RequestChanges) -> Job:

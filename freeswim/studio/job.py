@@ -83,6 +83,7 @@ class Verdict(StrEnum):
     NEW = "new"
     APPROVED = "approved"
     REJECTED = "rejected"
+    TRASHED = "trashed"  # its files are in the system's trash; for ever
 
 
 class _Record(BaseModel):

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from send2trash import send2trash
 
 from freeswim import paths
-from freeswim.errors import FreeswimError, MediaError, OutputExists
+from freeswim.errors import FreeswimError, MediaError, OutputError, OutputExists
 from freeswim.output import free_path, publish
 from freeswim.request import Request
 from freeswim.sidecar import file_sha256, latents_path, read_sidecar, sidecar_path
@@ -44,6 +45,23 @@ def finished_attempt(folder: JobFolder, job: Job) -> Path | None:
             continue
         return media
     return None
+
+
+def move_to_trash(media: Path) -> None:
+    """Move a take and what lies beside it into the system's trash; what is gone already is no error.
+
+    Raises:
+        OutputError: the system does not take it; it is where it was.
+    """
+    try:
+        for path in (media, *(media.with_suffix(suffix) for suffix in BESIDE)):
+            if path.exists():
+                send2trash(path)
+    except OSError as error:
+        raise OutputError(
+            f"{media.name} cannot be moved to the trash: {error.strerror or error}.",
+            hint="Reject it, or delete its files in the takes folder yourself.",
+        ) from error
 
 
 def check_take(media: Path, request: Request) -> dict[str, Any]:

@@ -53,6 +53,7 @@ log = logging.getLogger(__name__)
 
 MOST_CRASHES = 3  # of a job's worker in a row, without the job getting further
 MOST_ATTEMPTS = 50  # of a job, however far it gets
+MOST_SAME = 3  # jobs that fail of the same thing, one after the other, before the queue pauses
 MOST_STRIKES = 3  # different jobs that a slot's workers crashed on, one after the other
 LOOK_EVERY_S = 2.0  # whether what jobs wait for is there
 SPARE_BYTES = 2**20  # beside what a job needs
@@ -92,6 +93,7 @@ class Runner:
         self.slots = [SlotState(slot) for slot in slots]
         self.progress: dict[str, JobProgress] = {}  # by job id
         self.is_stopping = False
+        self._same: list[str] = []  # codes of the last failures, with no take between them
         self._tasks: list[asyncio.Task[None]] = []
         self._publications: set[asyncio.Task[None]] = set()
         self._one_publication = asyncio.Lock()  # at a time: a take's number is counted
@@ -295,11 +297,24 @@ class Runner:
     async def _end(
         self, job: Job, state: JobState, *, failure: Failure | None = None, crashes: int = 0
     ) -> None:
+        pauses = failure is not None and self._is_same_again(failure.code)
+
         def end(store: Store) -> None:
             store.change(job.id, state, only_from=job.state, failure=failure, crashes=crashes)
+            if pauses:
+                store.set_mode(QueueMode.STOP_AFTER)
             tidy_folder(store, job.id)
 
         await self._persist(end)
+
+    def _is_same_again(self, code: str) -> bool:
+        """Whether that is one failure too many of one kind: the next job would fail of it too."""
+        self._same = [*(same for same in self._same if same == code), code]
+        if len(self._same) < MOST_SAME:
+            return False
+        log.error("the queue stops: %d jobs in a row failed of %s", MOST_SAME, code)
+        self._same.clear()
+        return True
 
     async def _move(
         self,
@@ -382,6 +397,7 @@ class Runner:
             return done
 
         done = await self._persist(finish)
+        self._same.clear()
         log.info("job %d is done: take %d of its shot", job.number, done.number)
 
     async def _name(self, job: Job, media: Path, number: int) -> NewTake:

@@ -168,13 +168,15 @@ class Store:
         """Takes, the last one first.
 
         Args:
+            verdict: None: all but those in the trash.
             limit: 0: all.
         """
         where, values = _search("takes.prompt", search)
         if shot_id:
             where, values = f"{where} AND takes.shot_id = ?", [*values, shot_id]
-        if verdict is not None:
-            where, values = f"{where} AND takes.verdict = ?", [*values, verdict]
+        compared = "!=" if verdict is None else "="
+        where = f"{where} AND takes.verdict {compared} ?"
+        values = [*values, verdict or Verdict.TRASHED]
         text = f"{_TAKES} WHERE 1 {where} ORDER BY takes.rowid DESC LIMIT ?"
         return [_as_take(row) for row in self._rows(text, *values, limit or -1)]
 
@@ -558,9 +560,13 @@ class Store:
     # ----------------------------------------------------------------------- shots and takes
 
     def judge(self, take_id: str, verdict: Verdict) -> Take:
-        """What the editor says of a take."""
+        """What the editor says of a take. Raises Conflict where it is in the trash."""
         with self._change() as change:
-            self.take(take_id)
+            take = self.take(take_id)
+            if take.verdict == Verdict.TRASHED:
+                raise Conflict(
+                    f"{take.file} is in the trash.", hint="Make it again: its job is still known."
+                )
             change.run(
                 "UPDATE takes SET verdict = ?, seq = ? WHERE id = ?", verdict, change.seq(), take_id
             )

@@ -17,6 +17,7 @@ from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from freeswim import paths
 from freeswim.errors import Conflict, FreeswimError, RequestError
 from freeswim.history import past_runs
 from freeswim.output import as_output_error
@@ -28,7 +29,8 @@ from freeswim.studio.desk import Answer, Desk
 from freeswim.studio.eta import seconds_left
 from freeswim.studio.executors.local import LocalSlot
 from freeswim.studio.folders import JobFolder, Spec
-from freeswim.studio.job import ENDED, Job, JobState, Queue, QueueMode, Wish
+from freeswim.studio.job import ENDED, Job, JobState, Queue, QueueMode, Take, Verdict, Wish
+from freeswim.studio.publish import move_to_trash
 from freeswim.studio.runner import JobProgress, Runner
 from freeswim.studio.store import NewJob, NewShot, Store
 
@@ -151,6 +153,17 @@ class Studio:
         job = await self.ask(lambda store: store.job(take.job_id))
         fields = await asyncio.to_thread(_merged, job.request, {**changes, "draft": False})
         return await self._add_like(take.shot_id, Request.parse(fields), draft_take=take_id)
+
+    async def trash(self, take_id: str) -> Take:
+        """A take's files in the system's trash; the take stays known, its number is not used again.
+
+        Raises:
+            Conflict: it is there already.
+            OutputError: the system has no trash for the takes' volume; nothing was moved.
+        """
+        take = await self.ask(lambda store: store.take(take_id))
+        await asyncio.to_thread(move_to_trash, paths.takes() / take.file)
+        return await self.change(lambda store: store.judge(take_id, Verdict.TRASHED))
 
     async def _add_like(self, shot_id: str, request: Request, *, draft_take: str) -> Job:
         shot = await self.ask(lambda store: store.shot(shot_id))

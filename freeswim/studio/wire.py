@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from freeswim.studio.job import Changes, Job, Queue, QueueMode, Shot, Take, Verdict
+from freeswim.studio.job import Changes, Job, Queue, QueueMode, Shot, Take
 from freeswim.studio.runner import JobProgress
 from freeswim.studio.store import MOST_ROWS
 
@@ -166,7 +166,7 @@ class Again(_Asked):
 
 
 class NewVerdict(_Asked):
-    verdict: Verdict
+    verdict: Literal["new", "approved", "rejected"]
 
 
 class Asked(_Asked):

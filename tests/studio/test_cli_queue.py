@@ -62,6 +62,8 @@ def test_a_job_is_added_watched_and_its_take_approved(freeswim: Run):
     assert take["verdict"] == "new"
     assert freeswim("takes", "approve", take["file"]) == f"{take['file']}: approved\n"
     assert take["file"] in freeswim("takes", "list", "--verdict", "approved")
+    assert freeswim("takes", "trash", take["file"]) == f"{take['file']}: trashed\n"
+    assert take["file"] not in freeswim("takes", "list")
     assert f"take      {take['width']}x{take['height']}" in freeswim("queue", "show", number)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -12,12 +13,15 @@ from pathlib import Path
 import pytest
 from at_work import all_in, is_quiet, running_studio, submitted, until
 from fake_worker import STEPS, chain_of
+from send2trash import TrashPermissionError
 
 from freeswim import paths
-from freeswim.errors import Conflict
+from freeswim.errors import Conflict, OutputError
 from freeswim.request import Request
+from freeswim.studio import publish
 from freeswim.studio.folders import JobFolder
 from freeswim.studio.job import Job, JobState, QueueMode, Reason, Verdict, Wish
+from freeswim.studio.store import Store
 from freeswim.studio.studio import Studio, Submission
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -146,6 +150,70 @@ def test_a_slot_on_which_three_jobs_crash_is_disabled_and_can_be_enabled():
             await studio.change(lambda store: store.move([good.id], to="front"))
             studio.enable_slot("slot-0")
             await until(studio, lambda jobs: any(job.state == JobState.DONE for job in jobs))
+
+    asyncio.run(story())
+
+
+def test_three_failures_of_one_kind_stop_the_queue_and_others_do_not():
+    async def story() -> None:
+        async with running_studio() as studio:
+            await studio.change(lambda store: store.set_mode(QueueMode.PAUSE))
+            for prompt in ("oom", "oom", "koi", "oom", "oom"):
+                await submitted(studio, prompt)
+            await studio.change(lambda store: store.set_mode(QueueMode.RUN))
+            await until(studio, is_quiet)
+            assert (await studio.ask(Store.queue)).mode == QueueMode.RUN  # a take was between them
+
+            last = [await submitted(studio, "oom"), await submitted(studio)]
+            await until(
+                studio, lambda jobs: any(job.id == last[0].id and job.failure for job in jobs)
+            )
+            assert (await studio.ask(Store.queue)).mode == QueueMode.STOP_AFTER
+            assert (await job_of(studio, last[1].id)).state == JobState.QUEUED
+            await studio.change(lambda store: store.set_mode(QueueMode.RUN))
+            await until(studio, is_quiet)
+            assert (await job_of(studio, last[1].id)).state == JobState.DONE
+
+    asyncio.run(story())
+
+
+def test_a_take_goes_into_the_systems_trash_with_what_lies_beside_it():
+    async def story() -> None:
+        async with running_studio() as studio:
+            job = await submitted(studio)
+            await until(studio, all_in(JobState.DONE))
+            take_id = (await job_of(studio, job.id)).take_id
+            taken = await studio.ask(lambda store: store.take(take_id))
+            trashed = await studio.trash(take_id)
+            assert trashed.verdict == Verdict.TRASHED and trashed.seq > taken.seq
+            assert list(paths.takes().glob("*.*")) == []
+            trash = Path(os.environ["XDG_DATA_HOME"]) / "Trash" / "files"
+            assert {Path(taken.file).suffix, ".json"} <= {path.suffix for path in trash.iterdir()}
+            assert await studio.ask(Store.takes) == []
+            with pytest.raises(Conflict, match="is in the trash"):
+                await studio.change(lambda store: store.judge(take_id, Verdict.APPROVED))
+            again = await studio.again(job.id, new_seed=False)
+            await until(studio, all_in(JobState.DONE))
+            made = await studio.ask(lambda store: store.takes(shot_id=again.shot_id))
+            assert [take.number for take in made] == [2]
+
+    asyncio.run(story())
+
+
+def test_a_take_that_the_system_does_not_take_stays_where_it_is(monkeypatch: pytest.MonkeyPatch):
+    def refuse(path: Path) -> None:
+        raise TrashPermissionError(path)
+
+    async def story() -> None:
+        async with running_studio() as studio:
+            job = await submitted(studio)
+            await until(studio, all_in(JobState.DONE))
+            take_id = (await job_of(studio, job.id)).take_id
+            monkeypatch.setattr(publish, "send2trash", refuse)
+            with pytest.raises(OutputError, match="cannot be moved to the trash"):
+                await studio.trash(take_id)
+            taken = await studio.ask(lambda store: store.take(take_id))
+            assert taken.verdict == Verdict.NEW and (paths.takes() / taken.file).is_file()
 
     asyncio.run(story())
 
