@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 from PySide6.QtCore import QObject, Signal
 
 from freeswim.errors import FreeswimError, StudioError
-from freeswim.studio.client import Client, connect_or_start
-from freeswim.studio.job import Changes, Job, QueueMode, Shot, Take
+from freeswim.studio.client import Client, connect, connect_or_start
+from freeswim.studio.job import Changes, Job, JobState, QueueMode, Shot, Take
 from freeswim.studio.runner import JobProgress
 
 REST_S = 2.0  # between two tries to reach a studio
@@ -41,7 +41,7 @@ class Studio(QObject):
 
     connected = Signal()  # everything it knows has been told; again after `lost`
     lost = Signal(object)  # FreeswimError: nobody answers; it is tried again and again
-    changed = Signal(object)  # Changed
+    changed = Signal(object)  # Changed; all dictionaries are as they are now
     progressed = Signal(object)  # JobProgress
     refused = Signal(object)  # FreeswimError of a call for which nobody else wanted to know
 
@@ -53,8 +53,10 @@ class Studio(QObject):
         self.jobs: dict[str, Job] = {}
         self.takes: dict[str, Take] = {}
         self.progress: dict[str, JobProgress] = {}  # of jobs that run, by their ids
+        self.running: set[str] = set()  # ids of jobs
         self.mode = QueueMode.RUN
         self.is_connected = False
+        self.is_new = False  # whether the daemon was started by this app, and not found
         self._client: Client | None = None
         self._is_closed = threading.Event()
         self._orders = ThreadPoolExecutor(1, "orders")
@@ -131,7 +133,9 @@ class Studio(QObject):
     def _follow(self) -> None:
         while not self._is_closed.is_set():
             try:
-                self._client = client = connect_or_start()
+                found = connect()
+                self.is_new = found is None
+                self._client = client = found or connect_or_start()
                 for event in client.events(0):
                     if self._is_closed.is_set():
                         return
@@ -151,7 +155,10 @@ class Studio(QObject):
         self.jobs |= {job.id: job for job in changes.jobs}
         self.takes |= {take.id: take for take in changes.takes}
         for job in changes.jobs:
-            if job.state != "running":
+            if job.state == JobState.RUNNING:
+                self.running.add(job.id)
+            else:
+                self.running.discard(job.id)
                 self.progress.pop(job.id, None)
         self.changed.emit(
             Changed(
@@ -165,7 +172,7 @@ class Studio(QObject):
             self.connected.emit()
 
     def _take_progress(self, progress: JobProgress) -> None:
-        if progress.job_id in self.jobs and self.jobs[progress.job_id].state == "running":
+        if progress.job_id in self.running:
             self.progress[progress.job_id] = progress
             self.progressed.emit(progress)
 

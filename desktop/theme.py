@@ -20,6 +20,10 @@ RUNNING = LINK
 _STYLE = f"""
 QLabel[role="secondary"] {{ color: {SECONDARY}; }}
 QLabel[role="failed"] {{ color: {FAILED}; }}
+QFrame[role="notice"] {{ background: #3a3324; }}
+QFrame[role="error"] {{ background: #41302b; }}
+QPushButton[role="part"] {{ color: {SECONDARY}; background: none; border: none; padding: 2px 8px; }}
+QPushButton[role="part"]:hover, QPushButton[role="part"]:focus {{ color: {TEXT}; }}
 QLabel[role="empty"] {{ color: {SECONDARY}; background: {SURROUND}; }}
 QPushButton {{ padding: 0 12px; }}
 QPushButton[role="primary"] {{
