@@ -502,7 +502,7 @@ def _write_of(
     peaks: list[int] = []
 
     def write() -> None:
-        with tempfile.TemporaryDirectory() as folder, _peak_memory(peaks):
+        with tempfile.TemporaryDirectory() as folder, peak_memory(peaks):
             frames = itertools.islice(itertools.cycle(pictures), num_frames)
             write_video(
                 Path(folder) / ("bench" if codec.is_sequence else f"bench{codec.extension}"),
@@ -519,7 +519,7 @@ def _write_of(
 
 
 @contextmanager
-def _peak_memory(peaks: list[int]) -> Iterator[None]:
+def peak_memory(peaks: list[int]) -> Iterator[None]:
     """Add to `peaks` the most bytes that this block took, here and in the processes it started.
 
     Looked at every 10 ms: an encoder holds its frames far longer.
