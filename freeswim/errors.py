@@ -5,6 +5,7 @@
   x PresetError           a preset file is wrong; names file and key
   x CheckpointMissing     the weights are not on this machine
   x CheckpointCorrupt     the weights are there and cannot be used
+  x DownloadError         the weights cannot be fetched, or not as they were published
   x LoraError             a LoRA file cannot be used, or not with this checkpoint
   x MediaError            a video or an image cannot be read, or a video cannot be encoded
   x OutOfMemory           the device was too small for the work
@@ -93,6 +94,13 @@ class CheckpointCorrupt(FreeswimError):
     """The weights are on this machine and cannot be used."""
 
     code = "checkpoint_corrupt"
+    exit_status = 4
+
+
+class DownloadError(FreeswimError):
+    """Weights cannot be fetched: no connection, no permission, or other bytes than published."""
+
+    code = "download"
     exit_status = 4
 
 

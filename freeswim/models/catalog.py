@@ -86,6 +86,9 @@ class Checkpoint:
 
     name: str  # what a request and a preset call it
     title: str  # what a person reads
+    speed: str  # what a person can expect, in words
+    fidelity: str
+    least_gpu_gb: int  # of a GPU that makes 1080p takes with it, GB; 0: any machine does
     repository: str | None  # on the Hugging Face hub, diffusers layout; None: inside this package
     licence: str  # SPDX identifier of the weights' licence
     native_width: int  # pixels of the size it was trained on
@@ -100,6 +103,22 @@ class Checkpoint:
     num_experts: int = 1  # transformers, high noise first
     max_text_tokens: int = 512  # longer prompts are cut
     max_positions: int = 1024  # of its position table: latent frames, and tokens along a side
+    recommended_gpu_gb: int = 0  # the first choice for GPUs from this size on; 0: for none
+    revision: str = "main"  # of the repository; the commit it means is pinned when it is fetched
+    text_encoder_width: int = 4  # bytes of each of its weights as they are published
+
+    @property
+    def download_bytes(self) -> int:
+        """Of its published weights, to the megabyte; the Hub's list of files says it exactly.
+
+        Counted from the architecture: all published weights are float32 but Wan 2.2's text
+        encoder, which is bfloat16.
+        """
+        size = self.architecture
+        image_encoder = _CLIP_PARAMETERS if size.image_width else 0
+        weights = 4 * (self.num_experts * size.parameters + image_encoder)
+        text = self.text_encoder_width * size.text_encoder_parameters
+        return weights + text + size.autoencoder.weight_bytes
 
     @property
     def max_side(self) -> int:
@@ -145,6 +164,17 @@ class Checkpoint:
         return 4 * math.ceil((frames - 1) / 4) + 1
 
 
+def recommended(gpu_bytes: int) -> Checkpoint | None:
+    """The first choice for a GPU with this much memory; None: it is too small for any.
+
+    Args:
+        gpu_bytes: all of its memory; a GPU that is sold as 24 GB has a little more or less.
+    """
+    gigabytes = round(gpu_bytes / 2**30)
+    fitting = [row for row in CATALOG if 0 < row.recommended_gpu_gb <= gigabytes]
+    return max(fitting, key=lambda row: row.recommended_gpu_gb, default=None)
+
+
 def _up(size: int, multiple: int) -> int:
     return math.ceil(size / multiple) * multiple
 
@@ -169,6 +199,7 @@ def find_checkpoint(name: str) -> Checkpoint:
 
 
 _WAN_RATE = Fraction(16)
+_CLIP_PARAMETERS = 630_766_080  # of CLIP ViT-H/14's image half, which Wan 2.1 sees images with
 
 _DEMO_VAE = Autoencoder(1_356_584, latent_channels=48, encode_bytes=400, decode_bytes=570)
 _VAE_2_1 = Autoencoder(126_892_531, latent_channels=16, encode_bytes=14_300, decode_bytes=19_700)
@@ -194,6 +225,9 @@ CATALOG: tuple[Checkpoint, ...] = (
     Checkpoint(
         name="demo",
         title="Demo (koi)",
+        speed="A minute on any processor",
+        fidelity="Shows how it works; koi only",
+        least_gpu_gb=0,
         repository=None,
         licence="MIT",
         native_width=128,
@@ -208,6 +242,9 @@ CATALOG: tuple[Checkpoint, ...] = (
     Checkpoint(
         name="wan2.1-t2v-1.3b",
         title="Wan 2.1 1.3B, text to video",
+        speed="Quick: 1080p on one consumer GPU",
+        fidelity="Good",
+        least_gpu_gb=12,
         repository="Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
         licence="Apache-2.0",
         native_width=832,
@@ -216,10 +253,14 @@ CATALOG: tuple[Checkpoint, ...] = (
         frame_rate=_WAN_RATE,
         multiple=16,
         architecture=_SIZE_1_3B,
+        recommended_gpu_gb=12,
     ),
     Checkpoint(
         name="wan2.1-t2v-14b",
         title="Wan 2.1 14B, text to video",
+        speed="Slow: about ten times the work of the 1.3B",
+        fidelity="Very good, at 720p by itself",
+        least_gpu_gb=32,
         repository="Wan-AI/Wan2.1-T2V-14B-Diffusers",
         licence="Apache-2.0",
         native_width=1280,
@@ -228,10 +269,14 @@ CATALOG: tuple[Checkpoint, ...] = (
         frame_rate=_WAN_RATE,
         multiple=16,
         architecture=_SIZE_14B,
+        recommended_gpu_gb=80,
     ),
     Checkpoint(
         name="wan2.1-i2v-14b-480p",
         title="Wan 2.1 14B 480p, image to video",
+        speed="Slow: about ten times the work of the 1.3B",
+        fidelity="Very good, true to the first frame",
+        least_gpu_gb=32,
         repository="Wan-AI/Wan2.1-I2V-14B-480P-Diffusers",
         licence="Apache-2.0",
         native_width=832,
@@ -246,6 +291,9 @@ CATALOG: tuple[Checkpoint, ...] = (
     Checkpoint(
         name="wan2.1-i2v-14b-720p",
         title="Wan 2.1 14B 720p, image to video",
+        speed="Slow: about ten times the work of the 1.3B",
+        fidelity="Very good, true to the first frame",
+        least_gpu_gb=32,
         repository="Wan-AI/Wan2.1-I2V-14B-720P-Diffusers",
         licence="Apache-2.0",
         native_width=1280,
@@ -260,6 +308,9 @@ CATALOG: tuple[Checkpoint, ...] = (
     Checkpoint(
         name="wan2.2-ti2v-5b",
         title="Wan 2.2 5B, text or image to video",
+        speed="Medium: 24 frames per second at 720p",
+        fidelity="Better; from a prompt or a first frame",
+        least_gpu_gb=20,
         repository="Wan-AI/Wan2.2-TI2V-5B-Diffusers",
         licence="Apache-2.0",
         native_width=1280,
@@ -269,10 +320,15 @@ CATALOG: tuple[Checkpoint, ...] = (
         multiple=32,
         architecture=_SIZE_5B,
         takes_image=True,
+        recommended_gpu_gb=32,
+        text_encoder_width=2,
     ),
     Checkpoint(
         name="wan2.2-t2v-a14b",
         title="Wan 2.2 A14B, text to video, two experts",
+        speed="Slow: two experts take turns",
+        fidelity="Best",
+        least_gpu_gb=32,
         repository="Wan-AI/Wan2.2-T2V-A14B-Diffusers",
         licence="Apache-2.0",
         native_width=1280,
@@ -282,10 +338,14 @@ CATALOG: tuple[Checkpoint, ...] = (
         multiple=16,
         architecture=_SIZE_14B,
         num_experts=2,
+        text_encoder_width=2,
     ),
     Checkpoint(
         name="wan2.2-i2v-a14b",
         title="Wan 2.2 A14B, image to video, two experts",
+        speed="Slow: two experts take turns",
+        fidelity="Best; first and last frame",
+        least_gpu_gb=32,
         repository="Wan-AI/Wan2.2-I2V-A14B-Diffusers",
         licence="Apache-2.0",
         native_width=1280,
@@ -298,5 +358,6 @@ CATALOG: tuple[Checkpoint, ...] = (
         takes_image=True,
         takes_last_image=True,
         num_experts=2,
+        text_encoder_width=2,
     ),
 )

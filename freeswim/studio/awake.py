@@ -119,8 +119,9 @@ class _Process:
     def _end(self, process: subprocess.Popen[bytes]) -> None:
         self._process = None
         for pipe in (process.stdin, process.stderr):
+            assert pipe is not None
             with contextlib.suppress(OSError):
-                pipe and pipe.close()
+                pipe.close()
         try:
             process.wait(2)
         except subprocess.TimeoutExpired:

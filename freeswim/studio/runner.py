@@ -31,6 +31,7 @@ from freeswim.errors import (
 )
 from freeswim.plan import disk_bytes
 from freeswim.request import Request
+from freeswim.studio.awake import Awake
 from freeswim.studio.database import keep_reserve, release_reserve
 from freeswim.studio.desk import Answer, Desk
 from freeswim.studio.executors.local import Crashed, LocalSlot
@@ -96,6 +97,7 @@ class Runner:
         self._same: list[str] = []  # codes of the last failures, with no take between them
         self._tasks: list[asyncio.Task[None]] = []
         self._publications: set[asyncio.Task[None]] = set()
+        self._awake = Awake()
         self._one_publication = asyncio.Lock()  # at a time: a take's number is counted
 
     async def start(self) -> None:
@@ -116,6 +118,7 @@ class Runner:
         await asyncio.gather(*self._tasks)
         await asyncio.gather(*self._publications, return_exceptions=True)
         await asyncio.gather(*(state.slot.exit() for state in self.slots))
+        await asyncio.to_thread(self._awake.release)
 
     async def heed(self) -> None:
         """Look at what is wanted of the jobs that run, and of the queue."""
@@ -496,6 +499,8 @@ class Runner:
         """Jobs that wait go on when what they wait for is there; idle workers are let go."""
         while not self.is_stopping:
             await asyncio.sleep(LOOK_EVERY_S / 2)
+            is_busy = any(state.job_id for state in self.slots) or bool(self._publications)
+            await asyncio.to_thread(self._awake.follow, is_busy)
             for state in self.slots:
                 if not state.job_id:
                     await state.slot.recycle()

@@ -89,7 +89,7 @@ def _levels(path: Path) -> str:
     with av.open(str(path)) as container:
         plane = next(container.decode(video=0)).planes[0]
     depth = "<u2" if plane.line_size >= 2 * plane.width else "u1"
-    pixels = np.frombuffer(plane, depth).reshape(plane.height, -1)[:, : plane.width]
+    pixels = np.frombuffer(bytes(plane), depth).reshape(plane.height, -1)[:, : plane.width]
     return str(len(np.unique(pixels)))
 
 
