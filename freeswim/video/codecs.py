@@ -80,6 +80,7 @@ class Codec:
 
 
 _MOV = ("-f", "mov")
+_X265 = "frame-threads=2:pools=4:rc-lookahead=3:bframes=0:ref=2"
 _MP4 = ("-movflags", "+faststart", "-f", "mp4")
 _PRORES = ("-c:v", "prores_ks", "-vendor", "apl0", "-threads", "8")
 _YUV422_10 = ("-pix_fmt", "yuv422p10le")
@@ -175,7 +176,9 @@ CODECS = {
             extension=".mp4",
             arguments=(
                 *("-c:v", "libx265", "-preset", "fast", "-crf", "16", "-tag:v", "hvc1"),
-                *("-x265-params", "log-level=error:frame-threads=3:pools=4"),
+                # Few frames at once: with its own settings it takes 2.7 GB at 4K, with these 1.6.
+                # Without B frames a clip is also quicker to scrub.
+                *("-x265-params", f"log-level=error:{_X265}"),
                 *_MP4,
             ),
             even=Pixels(
