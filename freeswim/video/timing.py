@@ -158,7 +158,9 @@ def _typical_rate(times: list[int], tick: Fraction) -> Fraction:
 
 
 def _exact_rate(path: Path, stream: VideoStream, num_pictures: int) -> Fraction:
-    average, guess = stream.average_rate, stream.guessed_rate
+    guess = stream.guessed_rate
+    # Of an MXF with large pictures FFmpeg looks at too few for an average; the file says its rate.
+    average = stream.average_rate or guess
     if not average or average < 0:
         raise MediaError(f"{path.name} does not say its frame rate.", hint=CONVERT)
     # A last frame of odd length moves the average by up to one frame in num_pictures.

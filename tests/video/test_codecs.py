@@ -142,6 +142,12 @@ def test_red_is_the_red_of_bt709(tmp_path: Path, codec: Codec):
         assert abs(int(found) - level) <= 2
 
 
+def test_the_rate_of_large_pictures_is_read_back(tmp_path: Path):
+    size = {"width": 3840, "height": 2160, "num_frames": 2}
+    clip = probe(write(tmp_path, find_codec("dnxhr-hqx-mxf"), **size))
+    assert (clip.frame_rate, clip.num_frames) == (FILM, 2)
+
+
 @needs_ffprobe
 def test_drop_frame_timecode_is_written(tmp_path: Path):
     path = write(
