@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from PySide6.QtCore import QObject, Signal
+from PySide6.QtCore import QObject, Qt, Signal
 
 from freeswim.errors import FreeswimError, StudioError
 from freeswim.studio.client import Client, connect, connect_or_start
@@ -61,7 +61,7 @@ class Studio(QObject):
         self._is_closed = threading.Event()
         self._orders = ThreadPoolExecutor(1, "orders")
         self._questions = ThreadPoolExecutor(NUM_QUESTIONS, "questions")
-        self._arrived.connect(lambda function: function())
+        self._arrived.connect(lambda function: function(), Qt.ConnectionType.QueuedConnection)
 
     def start(self) -> None:
         """Begin to follow the studio; returns at once."""
@@ -70,6 +70,7 @@ class Studio(QObject):
     def close(self) -> None:
         """Hear and ask nothing more; the studio goes on. Orders given are still carried out."""
         self._is_closed.set()
+        self.is_connected = False
         self._orders.shutdown(wait=True)
         self._questions.shutdown(wait=False, cancel_futures=True)
 
@@ -106,6 +107,9 @@ class Studio(QObject):
         then: Callable[[T], Any] | None,
         failed: Callable[[FreeswimError], Any] | None,
     ) -> None:
+        if self._is_closed.is_set():  # a timer of a window that is on its way out
+            return
+
         def work() -> T:
             if self._client is None:
                 raise StudioError("The studio is not there yet.", hint="Try again in a moment.")

@@ -1,422 +1,392 @@
-"""The window: what to make on the left, the take on the right, how far it is below."""
+"""The window: shots and settings, the viewer with its takes, the queue; and what joins them.
+
+A panel knows the studio and itself. What one of them means for another is here.
+"""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any
 
-from PySide6.QtCore import QElapsedTimer, QStandardPaths, Qt, QUrl, Signal
-from PySide6.QtGui import QCloseEvent, QDesktopServices, QKeySequence, QShortcut, QStandardItemModel
-from PySide6.QtMultimedia import QMediaPlayer
-from PySide6.QtMultimediaWidgets import QVideoWidget
-from PySide6.QtWidgets import (
-    QApplication,
-    QCheckBox,
-    QComboBox,
-    QDoubleSpinBox,
-    QFileDialog,
-    QHBoxLayout,
-    QLabel,
-    QLineEdit,
-    QPlainTextEdit,
-    QProgressBar,
-    QPushButton,
-    QSizePolicy,
-    QStackedWidget,
-    QVBoxLayout,
-    QWidget,
-)
+from pydantic import JsonValue
+from PySide6.QtCore import Qt, QUrl, Signal
+from PySide6.QtGui import QAction, QCloseEvent, QDesktopServices, QKeySequence
+from PySide6.QtWidgets import QFileDialog, QMainWindow, QMenu, QSplitter, QVBoxLayout, QWidget
 
-from desktop.generation import Course, Failure, FinishedTake, Generation, Progress
-from freeswim import paths
-from freeswim.cli.options import DEFAULT_PRESETS
-from freeswim.models.catalog import find_checkpoint
-from freeswim.output import free_path, take_name
-from freeswim.presets import Preset, load_preset, preset_names
-from freeswim.request import MAX_PROMPT, MAX_SEED
+from desktop.banner import Banner, Notice
+from desktop.export import ExportWindow
+from desktop.first_run import FirstRun
+from desktop.models import ModelsWindow
+from desktop.notices import Notices
+from desktop.notify import Notifier
+from desktop.preferences import PreferencesWindow
+from desktop.queue_panel import QueuePanel
+from desktop.queue_words import stage_words
+from desktop.quitting import QuitSheet
+from desktop.remembered import Remembered
+from desktop.report import ReportWindow
+from desktop.settings import SettingsPanel
+from desktop.shortcuts import ShortcutsWindow
+from desktop.shots import ShotOrDraft, ShotsPanel, key_of
+from desktop.status import StatusBar
+from desktop.studio import Changed, Studio
+from desktop.takes import TakesStrip
+from desktop.trouble import Trouble
+from desktop.viewer.frames import Clip
+from desktop.viewer.panel import Viewer
+from freeswim import __version__, paths
+from freeswim.studio.client import Json
+from freeswim.studio.job import Job, JobState
+from freeswim.studio.runner import JobProgress
 
-EXAMPLE = "two orange koi swimming left in green water"  # what the demo checkpoint knows
-STAGE_WORDS = {
-    "load": "Loading the model",
-    "encode prompt": "Reading the prompt",
-    "base": "Base pass",
-    "upsample": "Upsampling",
-    "refine": "Refine pass",
-    "write": "Writing the file",
-}
-
-Margins = tuple[int, int, int, int]  # pixels: left, top, right, bottom
-CONTROL_PX = 28  # height of a control of one line
+SMALLEST, FIRST_SIZE = (1100, 680), (1440, 860)  # pixels
+SAMPLE_PROMPT = "two orange koi swimming left in green water"  # what the demo checkpoint knows
+WIDTHS = (300, 760, 380)  # of the three columns at the first start
 
 
-class Window(QWidget):
-    """Everything an editor needs for one take."""
+class Window(QMainWindow):
+    """Everything an editor needs, in fixed places."""
 
-    def __init__(self) -> None:
-        super().__init__(windowTitle="FreeSwim")
-        self.generation = Generation(self)
-        self.generation.progressed.connect(self._show_progress)
-        self.generation.made.connect(self._show_take)
-        self.generation.failed.connect(self._show_failure)
-        self.generation.cancelled.connect(lambda: self._end("Cancelled. Nothing was written."))
-        self._course = Course(is_draft=False)
-        self._since_start = QElapsedTimer()
+    closed = Signal()
 
-        upper = _row()
-        upper.addWidget(self._settings())
-        upper.addLayout(self._result(), 1)
-        self.bar = QProgressBar(maximum=1000, textVisible=False)
-        self.bar.setAccessibleName("Progress")
-        self.bar.setFixedHeight(4)
-        whole = _column(self)
-        whole.addLayout(upper, 1)
-        whole.addWidget(self.bar)
-        whole.addLayout(self._status())
-        self.setMinimumSize(1000, 600)
-        self.resize(1280, 760)
-
-        for keys in ("Ctrl+Return", "Ctrl+Enter"):
-            QShortcut(QKeySequence(keys), self).activated.connect(self._generate)
-        QShortcut(QKeySequence("Escape"), self).activated.connect(self._cancel)
-        self._choose_preset()
-        self._say("Ready")
-        self.prompt.setFocus()
-
-    # ---------------------------------------------------------------------------------- parts
-
-    def _settings(self) -> QWidget:
-        self.preset = _preset_box()
-        self.preset.currentIndexChanged.connect(self._choose_preset)
-        self.about = _label(role="secondary")
-        self.prompt = QPlainTextEdit(tabChangesFocus=True)
-        self.prompt.textChanged.connect(self._refresh)
-        self.use_example = _button("Use the example", self._fill_in_example, role="link")
-        self.seed = QDoubleSpinBox(decimals=0, maximum=MAX_SEED)  # a QSpinBox ends at 2^31
-        self.is_new_seed = QCheckBox("New each time")
-        self.is_new_seed.setChecked(True)
-        self.is_new_seed.toggled.connect(self._refresh)
-        movies = QStandardPaths.writableLocation(QStandardPaths.StandardLocation.MoviesLocation)
-        self.folder = QLineEdit(str(Path(movies, "FreeSwim")))
-        self.folder.textChanged.connect(self._refresh)
-        self.choose_folder = _button("Change…", self._choose_folder)
-        self.choose_folder.setAccessibleName("Change the folder")
-        self.is_draft = QCheckBox("Draft only")
-        self.is_draft.setToolTip("Stops after the base pass: quick, at native size.")
-        self.is_draft.toggled.connect(self._refresh)
-        self.button = _button("Generate", self._generate_or_cancel, role="primary")
-        self.obstacle = _label(role="secondary")
-
-        panel = QWidget()
-        panel.setFixedWidth(340)
-        column = _column(panel, spacing=16, margins=(16, 16, 16, 16))
-        column.addLayout(_field("&Preset", self.preset, below=self.about))
-        column.addLayout(_field("P&rompt", self.prompt, below=self.use_example))
-        column.addLayout(_field("&Seed", self.seed, beside=self.is_new_seed))
-        column.addLayout(_field("&Folder for the takes", self.folder, beside=self.choose_folder))
-        column.addWidget(self.is_draft)
-        column.addStretch(1)
-        last = _column(spacing=6)
-        last.addWidget(self.button)
-        last.addWidget(self.obstacle)
-        column.addLayout(last)
-        return panel
-
-    def _result(self) -> QVBoxLayout:
-        self.viewer = Viewer()
-        self.viewer.playing_changed.connect(self._show_playing)
-        self.viewer.failed.connect(self._say)
-        self.play = _button("Play", self.viewer.toggle)
-        self.play.setFixedWidth(80)
-        self.facts = _label(role="secondary")
-        self.facts.setWordWrap(False)
-        self.show_in_folder = _button("Show in folder", self._show_in_folder)
-        below = _row(spacing=12)
-        below.addWidget(self.play)
-        below.addWidget(self.facts, 1)
-        below.addWidget(self.show_in_folder)
-        for control in (self.play, self.show_in_folder):
-            control.setEnabled(False)
-        column = _column(spacing=8, margins=(0, 16, 16, 12))
-        column.addWidget(self.viewer, 1)
-        column.addLayout(below)
-        return column
-
-    def _status(self) -> QVBoxLayout:
-        self.message, self.hint = _label(), _label(role="secondary")
-        column = _column(spacing=2, margins=(16, 8, 16, 10))
-        for label in (self.message, self.hint):
-            label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-            column.addWidget(label)
-        return column
-
-    # ------------------------------------------------------------------------------- settings
-
-    def _choose_preset(self) -> None:
-        preset: Preset = self.preset.currentData()
-        is_demo = preset.defaults["checkpoint"] == "demo"
-        self.about.setText(preset.description)
-        self.prompt.setPlaceholderText(EXAMPLE if is_demo else "What the shot shows")
-        self.use_example.setVisible(is_demo)
-        self.is_draft.setVisible(not preset.defaults.get("draft"))  # some make nothing else
-        self._refresh()
-
-    def _makes_draft(self) -> bool:
-        return self.is_draft.isChecked() or bool(self.preset.currentData().defaults.get("draft"))
-
-    def _fill_in_example(self) -> None:
-        self.prompt.setPlainText(EXAMPLE)
-        self.button.setFocus()
-
-    def _choose_folder(self) -> None:
-        chosen = QFileDialog.getExistingDirectory(self, "Folder for the takes", self.folder.text())
-        if chosen:
-            self.folder.setText(chosen)
-
-    def _obstacle(self) -> str:
-        """What keeps a take from being made, in words; empty: nothing."""
-        length = len(self.prompt.toPlainText().strip())
-        if not length:
-            return "Say in the prompt what the shot shows."
-        if length > MAX_PROMPT:
-            return f"The prompt has {length:,} characters; {MAX_PROMPT:,} are the most."
-        if not self.folder.text().strip():
-            return "Name a folder for the takes."
-        return ""
-
-    def _refresh(self) -> None:
-        """What the button says, whether it can be pressed, and why not."""
-        obstacle, is_running = self._obstacle(), self.generation.is_running
-        self.seed.setEnabled(not self.is_new_seed.isChecked())
-        self.obstacle.setText("" if is_running else obstacle)
-        self.button.setEnabled(not self.generation.is_stopping if is_running else not obstacle)
-        what = "Generate draft" if self._makes_draft() else "Generate"
-        self.button.setText("Cancel" if is_running else what)
-        self.button.setToolTip("Escape" if is_running else "Ctrl+Return")
-
-    # ----------------------------------------------------------------------------- generation
-
-    def _generate_or_cancel(self) -> None:
-        if not self.generation.is_running:
-            self._generate()
-        elif self._since_start.elapsed() > QApplication.doubleClickInterval():
-            self._cancel()  # the second click of a double one is no wish to cancel
-
-    def _generate(self) -> None:
-        if self.generation.is_running or self._obstacle():
-            return
-        if self.is_new_seed.isChecked():
-            self.seed.setValue(random.randint(0, MAX_SEED))
-        prompt, seed = self.prompt.toPlainText().strip(), int(self.seed.value())
-        folder = Path(self.folder.text().strip()).expanduser().absolute()
-        with suppress(OSError):  # the command says what is wrong with the folder
-            folder.mkdir(parents=True, exist_ok=True)
-        is_draft = self._makes_draft()
-        self._course = Course(is_draft=is_draft)
-        self._say("Starting")
-        self.bar.setValue(0)
-        self._since_start.start()
-        self.generation.start(
-            prompt=prompt,
-            preset=self.preset.currentData().name,
-            seed=seed,
-            is_draft=is_draft,
-            output=free_path(folder / take_name(prompt, seed, is_draft=is_draft), ".json"),
-        )
-        self._refresh()
-
-    def _cancel(self) -> None:
-        if self.generation.is_running:
-            self.generation.cancel()
-            self._say("Cancelling")
-            self._refresh()
-
-    def _show_progress(self, progress: Progress) -> None:
-        done = self._course.follow(progress)
-        self.bar.setValue(round(1000 * done))
-        self.setWindowTitle(f"{done:.0%} – FreeSwim")
-        if not self.generation.is_stopping:
-            count = f" {progress.step} of {progress.num_steps}" if progress.num_steps > 1 else ""
-            self._say(f"{STAGE_WORDS.get(progress.stage, progress.stage.capitalize())}{count}")
-
-    def _show_take(self, take: FinishedTake) -> None:
-        seconds = take.seconds["all"]
-        self.facts.setText(
-            f"{take.width} × {take.height} · {take.frames} frames · "
-            f"{float(take.frame_rate):.6g} fps · seed {take.seed} · {seconds:.1f} s"
-        )
-        self.facts.setToolTip(take.media.name)
-        self.viewer.show_take(take.media)
-        self.play.setEnabled(True)
-        self.show_in_folder.setEnabled(True)
-        self._end(f"{take.media.name} is finished.", " ".join(take.notes))
-        if self.button.hasFocus():
-            self.viewer.setFocus()  # Space now plays, and does not start another
-
-    def _show_failure(self, failure: Failure) -> None:
-        self._end(failure.message, failure.hint, role="failed")
-
-    def _end(self, message: str, hint: str = "", role: str = "") -> None:
-        self.bar.reset()
+    def __init__(self, studio: Studio, remembered: Remembered, trouble: Trouble) -> None:
+        super().__init__()
+        self._studio, self._remembered, self._trouble = studio, remembered, trouble
+        self._compared: tuple[str, Clip] | None = None  # key of a shot, and what is A beside it
+        self._shown_take = ""  # id
+        self._previews: dict[str, int] = {}  # job -> number of the preview that was asked for
+        self._may_close = False
         self.setWindowTitle("FreeSwim")
-        self._say(message, hint, role)
-        self._refresh()
+        self.setMinimumSize(*SMALLEST)
+        self.resize(*FIRST_SIZE)
 
-    def _say(self, message: str, hint: str = "", role: str = "") -> None:
-        self.message.setText(message)
-        self.hint.setText(hint)
-        self.message.setProperty("role", role)
-        self.message.style().polish(self.message)  # looks at the role again
+        self.banner = Banner()
+        self.shots = ShotsPanel(studio)
+        self.settings = SettingsPanel(studio)
+        self.viewer = Viewer(studio)
+        self.takes = TakesStrip(studio)
+        self.queue = QueuePanel(studio)
+        self.status = StatusBar(studio)
+        self._lay_out()
+        self._make_windows()
+        self._make_menus()
+        self.notices = Notices(studio, self.banner, self)
+        self.notifier = Notifier(studio, remembered, self)
+        self._connect()
+        self._restore()
 
-    # ----------------------------------------------------------------------------------- take
+    # ------------------------------------------------------------------------------- its parts
 
-    def _show_playing(self, is_playing: bool) -> None:
-        self.play.setText("Pause" if is_playing else "Play")
+    def _lay_out(self) -> None:
+        left = QSplitter(Qt.Orientation.Vertical)
+        left.addWidget(self.shots)
+        left.addWidget(self.settings)
+        left.setStretchFactor(1, 1)
+        left.setSizes([190, 600])
+        middle = QSplitter(Qt.Orientation.Vertical)
+        middle.addWidget(self.viewer)
+        middle.addWidget(self.takes)
+        middle.setStretchFactor(0, 1)
+        self._columns = QSplitter(Qt.Orientation.Horizontal)
+        for place, column in enumerate((left, middle, self.queue)):
+            self._columns.addWidget(column)
+            self._columns.setCollapsible(place, place != 1)
+        self._columns.setStretchFactor(1, 1)
+        self._columns.setSizes(WIDTHS)
+        self._splitters = {"columns": self._columns, "left": left, "middle": middle}
+        whole = QWidget()
+        column = QVBoxLayout(whole)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(0)
+        column.addWidget(self.banner)
+        column.addWidget(self._columns, 1)
+        self.setCentralWidget(whole)
+        self.setStatusBar(self.status)
 
-    def _show_in_folder(self) -> None:
-        folder = self.viewer.media.parent
-        if not QDesktopServices.openUrl(QUrl.fromLocalFile(folder)):
-            self._say("No program here shows folders.", f"The take is in {folder}.")
+    def _make_windows(self) -> None:
+        """Windows that stand beside this one; none of them holds anything up."""
+        studio, remembered = self._studio, self._remembered
+        self.export = ExportWindow(studio)
+        self.models = ModelsWindow(studio)
+        self.preferences = PreferencesWindow(studio, remembered)
+        self.first_run = FirstRun(studio, remembered)
+        self.report = ReportWindow(studio, self._unsent)
+        self.shortcuts = ShortcutsWindow()
+        self.quit_sheet = QuitSheet(studio, self, remembered)
+        self._windows = (
+            *(self.export, self.models, self.preferences),
+            *(self.first_run, self.report, self.shortcuts),
+        )
+
+    def _make_menus(self) -> None:
+        action = self._action
+        file = self._menu("&File", [
+            action("&Open files…", self._open_files, QKeySequence.StandardKey.Open),
+            action("&Export…", self.export.open_for, "Ctrl+E"),
+            action("&Models…", lambda: _raise(self.models), ""),
+            None,
+            action("&Preferences…", lambda: _raise(self.preferences), "Ctrl+,"),
+            action("Open &logs folder", lambda: _open(paths.logs()), ""),
+            None,
+            action("&Quit", self.close, QKeySequence.StandardKey.Quit),
+        ])  # fmt: skip
+        shots = self._menu("&Shot", [
+            *self.shots.actions_for(), None, *self.settings.actions_for()
+        ])  # fmt: skip
+        takes = self._menu("&Takes", self.takes.actions_for())
+        queue = self._menu("&Queue", self.queue.actions_for())
+        hide_left = self._hiding("Hide sh&ots and settings", 0, "Ctrl+Shift+1")
+        hide_queue = self._hiding("Hide &queue", 2, "Ctrl+Shift+2")
+        view = self._menu("&View", [*self.viewer.actions_for(), None, hide_left, hide_queue])
+        self._menu("&Help", [
+            action("&First steps", lambda: _raise(self.first_run), ""),
+            action("&Keyboard shortcuts", self._show_shortcuts, "F1"),
+            action("&Report a problem…", self.report.open_anew, ""),
+            None,
+            action(f"FreeSwim {__version__}, MIT licence", _open_home, ""),
+        ])  # fmt: skip
+        self.menus = [file, shots, takes, queue, view]
+
+    def _menu(self, title: str, actions: Sequence[QAction | None]) -> QMenu:
+        menu = self.menuBar().addMenu(title)
+        for action in actions:
+            if action is None:
+                menu.addSeparator()
+            else:
+                menu.addAction(action)
+        return menu
+
+    def _action(
+        self, text: str, do: Callable[[], Any], keys: str | QKeySequence.StandardKey
+    ) -> QAction:
+        made = QAction(text, self)
+        if keys:
+            made.setShortcut(QKeySequence(keys))
+        made.triggered.connect(lambda: do())
+        return made
+
+    def _hiding(self, text: str, column: int, keys: str) -> QAction:
+        made = QAction(text, self, checkable=True)
+        made.setShortcut(QKeySequence(keys))
+        made.toggled.connect(lambda hidden: self._columns.widget(column).setHidden(hidden))
+        return made
+
+    # ------------------------------------------------------------------------- what joins them
+
+    def _connect(self) -> None:
+        studio = self._studio
+        self.shots.chosen.connect(self._show_shot)
+        self.shots.selected.connect(self.settings.set_selected)
+        self.shots.preset_dropped.connect(self.settings.use_preset)
+        self.shots.discarded.connect(self.settings.forget_shot)
+        self.shots.edited.connect(self._keep_drafts)
+        self.settings.settled.connect(self.shots.settle)
+        self.settings.described.connect(self.shots.set_prompt)
+        self.settings.model_wanted.connect(self._want_model)
+        self.settings.edited.connect(self._keep_drafts)
+        self.takes.take_chosen.connect(self._show_take)
+        self.takes.compare.connect(self._compare)
+        self.takes.settings_wanted.connect(self._use_settings)
+        self.takes.export_wanted.connect(self.export.open_for)
+        self.queue.take_chosen.connect(self._choose_take)
+        self.queue.edit_requested.connect(self._edit_job)
+        self.queue.job_chosen.connect(self._choose_job)
+        self.viewer.sample_requested.connect(self._make_sample)
+        self.viewer.frame_saved.connect(lambda path: self.status.say(f"Saved {path.name}."))
+        self.first_run.model_wanted.connect(self._want_model)
+        self.first_run.sample_wanted.connect(self._make_sample)
+        self.preferences.models_wanted.connect(lambda: _raise(self.models))
+        self.models.told.connect(self.status.say)
+        self.models.installed.connect(lambda _: self.settings.reload())
+        self.notifier.clicked.connect(lambda: _raise(self))
+        self.status.machine_seen.connect(self.notices.see_machine)
+        self.status.disk_chosen.connect(lambda: _open(paths.takes()))
+        self.status.machine_chosen.connect(lambda: _raise(self.preferences))
+        studio.changed.connect(self._on_changed)
+        studio.progressed.connect(self._on_progress)
+        studio.lost.connect(lambda _: self._say_title())
+        self._trouble.happened.connect(self._say_trouble)
+        self._remembered.failed.connect(
+            lambda why: self.banner.show_notice("remembered", Notice(why))
+        )
+
+    def _say_trouble(self, what: str) -> None:
+        text = f"Something went wrong in the window: {what}. Jobs are not touched by it."
+        report = ("Report…", self.report.open_anew)
+        self.banner.show_notice("trouble", Notice(text, (report,), is_error=True))
+
+    def open_files(self, files: Sequence[Path]) -> None:
+        """As if they were dropped on the window; come to the front."""
+        _raise(self)
+        if files:
+            self.shots.add_files(files)
+
+    def _open_files(self) -> None:
+        chosen, _ = QFileDialog.getOpenFileNames(self, "Open files")
+        self.open_files([Path(name) for name in chosen])
+
+    def _show_shot(self, shot: ShotOrDraft | None) -> None:
+        self.settings.show_shot(shot)
+        key = "" if shot is None else key_of(shot)
+        self._shown_take = ""
+        self.takes.show_shot(key)
+        if not self._shown_take:
+            source = self.settings.sheet.clip
+            self.viewer.show_clips(Clip(Path(source), "Source") if source else None, None)
+
+    def _show_take(self, take_id: str) -> None:
+        """Show a take as B, beside what it is compared to."""
+        self._shown_take = take_id
+        self._studio.ask(
+            lambda client: client.get(f"/takes/{take_id}"), partial(self._show_file, take_id, "B")
+        )
+
+    def _compare(self, take_id: str, side: str) -> None:
+        self._studio.ask(
+            lambda client: client.get(f"/takes/{take_id}"), partial(self._show_file, take_id, side)
+        )
+
+    def _show_file(self, take_id: str, side: str, said: Json) -> None:
+        take = self._studio.takes[take_id]
+        clip = Clip(Path(said["path"]), f"Take {take.number}")
+        if side == "A":
+            self._compared = (take.shot_id, clip)
+            self.viewer.show_clips(clip, self.viewer.clips[1])
+        elif take_id == self._shown_take or self._shown_take == "":
+            self.viewer.show_clips(self._beside(take.shot_id, said), clip)
+
+    def _beside(self, shot_id: str, said: Json) -> Clip | None:
+        """What a take is compared to: what the person chose, else the clip that it remakes."""
+        if self._compared is not None and self._compared[0] == shot_id:
+            return self._compared[1]
+        source = (said["sidecar"].get("request") or {}).get("clip")
+        return Clip(Path(source["path"]), "Source") if source else None
+
+    def _use_settings(self, take_id: str, with_seed: bool) -> None:
+        job = self._studio.jobs[self._studio.takes[take_id].job_id]
+        self.settings.use_settings(job.request, with_seed=with_seed)
+
+    def _choose_take(self, take_id: str) -> None:
+        self.shots.choose(self._studio.takes[take_id].shot_id)
+        self.takes.choose(take_id)
+        self.viewer.setFocus()
+
+    def _choose_job(self, job_id: str) -> None:
+        self.shots.choose(self._studio.jobs[job_id].shot_id)
+
+    def _edit_job(self, job_id: str) -> None:
+        job = self._studio.jobs[job_id]
+        self.shots.choose(job.shot_id)
+        self.settings.edit_job(job)
+
+    def _want_model(self, checkpoint: str) -> None:
+        _raise(self.models)
+        self.models.want(checkpoint)
+
+    def _make_sample(self) -> None:
+        """The demo preset with a prompt that it knows; one press of the button from a take."""
+        _raise(self)
+        self.shots.add_shot("Sample", {"preset": "demo", "prompt": SAMPLE_PROMPT})
+        self.settings.button.setFocus()
+
+    # ----------------------------------------------------------------------- what the studio says
+
+    def _on_changed(self, changed: Changed) -> None:
+        for job_id in changed.jobs:
+            job = self._studio.jobs[job_id]
+            if job.state != JobState.RUNNING and self._previews.pop(job_id, None) is not None:
+                self._end_preview(job)
+        self._say_title()
+
+    def _end_preview(self, job: Job) -> None:
+        self.viewer.end_preview(job.id)
+        if job.state == JobState.DONE and job.shot_id == self.settings.key:
+            self.takes.choose(job.take_id)
+
+    def _on_progress(self, progress: JobProgress) -> None:
+        self._say_title()
+        job = self._studio.jobs[progress.job_id]
+        asked = self._previews.get(job.id, 0)
+        if progress.preview > asked and job.shot_id == self.settings.key:
+            self._previews[job.id] = progress.preview
+            words = f"Preview, {stage_words(progress)}"
+            self._studio.ask(
+                lambda client: client.get_bytes(f"/jobs/{job.id}/preview.jpg"),
+                partial(self._show_preview, job.id, words),
+                lambda _: None,
+            )
+
+    def _show_preview(self, job_id: str, words: str, image: bytes) -> None:
+        if job_id in self._studio.running:
+            self.viewer.show_preview(job_id, image, words)
+
+    def _say_title(self) -> None:
+        job = next((self._studio.jobs[job_id] for job_id in self._studio.running), None)
+        if job is None:
+            self.setWindowTitle("FreeSwim")
+        else:
+            share = self.queue.queue.words_of(job).share or 0
+            self.setWindowTitle(f"{job.shot_name} ({share:.0%}) — FreeSwim")
+
+    # ---------------------------------------------------------------------------- from start to end
+
+    def _restore(self) -> None:
+        remembered = self._remembered
+        drafts = remembered.window.drafts
+        self.settings.restore(_object(drafts.get("settings")))
+        self.shots.restore(_object(drafts.get("shots")))
+        remembered.follow_window(self, self._splitters)
+        if self._trouble.has_crashed:
+            report = ("Report…", self.report.open_anew)
+            self.banner.show_notice("crash", Notice("FreeSwim crashed the last time.", (report,)))
+        for problem in (*remembered.problems, *filter(None, [self._trouble.problem])):
+            self.banner.show_notice("remembered", Notice(problem))
+
+    def _unsent(self) -> dict[str, JsonValue]:
+        return {"shots": self.shots.drafts(), "settings": self.settings.unsent()}
+
+    def _keep_drafts(self) -> None:
+        self._remembered.keep(drafts=self._unsent())
+
+    def _show_shortcuts(self) -> None:
+        actions = [action for menu in self.menus for action in menu.actions()]
+        self.shortcuts.show_actions(actions)
 
     def closeEvent(self, event: QCloseEvent) -> None:
-        """Stops what runs; nobody is asked, and nothing half-written stays."""
-        self.hide()  # stopping takes as long as a step
-        self.viewer.close_take()
-        self.generation.close()
-        super().closeEvent(event)
+        """The studio goes on without the window; while a job runs, the person is asked."""
+        is_asked = self._studio.running and self._remembered.preferences.ask_at_close
+        if is_asked and not self._may_close:
+            event.ignore()
+            self.quit_sheet.ask(self.leave)
+            return
+        self._keep_drafts()
+        for window in self._windows:
+            window.close()
+        self._remembered.flush()
+        event.accept()
+        self.closed.emit()
+
+    def leave(self) -> None:
+        """Close without asking."""
+        self._may_close = True
+        self.close()
 
 
-class Viewer(QStackedWidget):
-    """Plays a take in a loop; Space starts and stops it.
-
-    Signals:
-        playing_changed: whether it plays now.
-        failed: sentence and hint.
-    """
-
-    playing_changed = Signal(bool)
-    failed = Signal(str, str)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.setObjectName("viewer")
-        self.setAccessibleName("Viewer")
-        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-        empty = _label("The take appears here.", role="empty")
-        empty.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        self.addWidget(empty)
-        self._video = QVideoWidget()
-        self.addWidget(self._video)
-        self.media = Path()  # of the take that is shown
-        self.player = QMediaPlayer(self, loops=QMediaPlayer.Loops.Infinite)
-        self.player.setVideoOutput(self._video)
-        self.player.playingChanged.connect(self.playing_changed)
-        self.player.errorOccurred.connect(self._on_error)
-        space = QShortcut(QKeySequence("Space"), self)
-        space.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
-        space.activated.connect(self.toggle)
-
-    def show_take(self, media: Path) -> None:
-        """Play the video at `media`."""
-        self.media = media
-        self.setCurrentWidget(self._video)
-        self.player.setSource(QUrl.fromLocalFile(media))
-        self.player.play()
-
-    def close_take(self) -> None:
-        """Let go of the file."""
-        self.player.stop()
-        self.player.setSource(QUrl())
-
-    def toggle(self) -> None:
-        """Stop at the frame that is shown, or go on."""
-        if self.player.isPlaying():
-            self.player.pause()
-        else:
-            self.player.play()
-
-    def _on_error(self, _: QMediaPlayer.Error, reason: str) -> None:
-        self.failed.emit("The take cannot be played here.", f"It is whole in its folder. {reason}")
+def _raise(window: QWidget) -> None:
+    window.show()
+    window.raise_()
+    window.activateWindow()
 
 
-# -------------------------------------------------------------------------------------- controls
+def _open(folder: Path) -> None:
+    QDesktopServices.openUrl(QUrl.fromLocalFile(str(folder)))
 
 
-def _preset_box() -> QComboBox:
-    """All presets; those whose checkpoint is not here cannot be chosen and say how to get it.
-
-    Those that need a LoRA are left out: this window has no place to give one yet.
-    """
-    box = QComboBox()
-    available: list[str] = []
-    presets = [preset for preset in map(load_preset, preset_names()) if not preset.needs_lora]
-    for index, preset in enumerate(presets):
-        checkpoint = find_checkpoint(preset.defaults["checkpoint"])
-        if checkpoint.repository is None or (paths.models() / checkpoint.name).is_dir():
-            box.addItem(preset.title, preset)
-            available.append(preset.name)
-            continue
-        box.addItem(f"{preset.title} – not on this machine", preset)
-        how = (
-            f"{checkpoint.title} ({checkpoint.licence}) is not on this machine. "
-            f"Download {checkpoint.repository} from huggingface.co "
-            f"into {paths.models() / checkpoint.name}, then start FreeSwim again."
-        )
-        box.setItemData(index, how, Qt.ItemDataRole.ToolTipRole)
-        box.setItemData(index, how, Qt.ItemDataRole.AccessibleDescriptionRole)
-        cast(QStandardItemModel, box.model()).item(index).setEnabled(False)
-    chosen = next(name for name in DEFAULT_PRESETS if name in available)
-    box.setCurrentIndex(next(i for i in range(box.count()) if box.itemData(i).name == chosen))
-    return box
+def _object(said: JsonValue) -> dict[str, JsonValue]:
+    return said if isinstance(said, dict) else {}
 
 
-def _field(
-    title: str, control: QWidget, *, beside: QWidget | None = None, below: QWidget | None = None
-) -> QVBoxLayout:
-    """A control under its name."""
-    name = _label(title)
-    name.setBuddy(control)
-    row = _row(spacing=8)
-    control.setMinimumHeight(CONTROL_PX)
-    row.addWidget(control, 1)
-    if beside:
-        row.addWidget(beside)
-    column = _column(spacing=6)
-    column.addWidget(name)
-    column.addLayout(row)
-    if below:
-        column.addWidget(below)
-    return column
-
-
-def _column(
-    parent: QWidget | None = None, *, spacing: int = 0, margins: Margins = (0, 0, 0, 0)
-) -> QVBoxLayout:
-    column = QVBoxLayout() if parent is None else QVBoxLayout(parent)
-    column.setSpacing(spacing)
-    column.setContentsMargins(*margins)
-    return column
-
-
-def _row(spacing: int = 0) -> QHBoxLayout:
-    row = QHBoxLayout()
-    row.setSpacing(spacing)
-    return row
-
-
-def _label(text: str = "", *, role: str = "") -> QLabel:
-    """Text that is never read as HTML and never widens the window."""
-    label = QLabel(text, textFormat=Qt.TextFormat.PlainText, wordWrap=True)
-    label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
-    label.setProperty("role", role)
-    return label
-
-
-def _button(text: str, slot: Callable[[], object], *, role: str = "") -> QPushButton:
-    button = QPushButton(text, autoDefault=False)
-    button.clicked.connect(lambda: slot())  # without the state that Qt would hand over
-    button.setProperty("role", role)
-    button.setMinimumHeight(CONTROL_PX)
-    return button
+def _open_home() -> None:
+    _open(paths.home())

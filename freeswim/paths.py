@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import platformdirs
@@ -62,6 +63,39 @@ def logs() -> Path:
 def text_embeds() -> Path:
     """Folder of the encoded prompts that are kept."""
     return home() / "text-embeds"
+
+
+def resolve_media() -> Path:
+    """Folder of the masters and stills that DaVinci Resolve is given; `FREESWIM_RESOLVE` moves it.
+
+    Under the person's own documents: a Resolve in a sandbox reads and writes nothing elsewhere.
+    """
+    if moved := os.environ.get("FREESWIM_RESOLVE"):
+        return Path(moved).expanduser().resolve()
+    if "FREESWIM_HOME" in os.environ:
+        return home() / "resolve"
+    return platformdirs.user_documents_path() / "FreeSwim"
+
+
+def mailbox() -> Path:
+    """Folder, of this user alone, in which scripts inside Resolve look for what to do."""
+    return home() / "mailbox"
+
+
+def fusion_profiles() -> Path:
+    """Folder of Fusion's profiles inside Resolve's; `FREESWIM_FUSION` moves it."""
+    if moved := os.environ.get("FREESWIM_FUSION"):
+        return Path(moved).expanduser().resolve()
+    company = "Blackmagic Design/DaVinci Resolve"
+    if sys.platform == "darwin":
+        folder = Path.home() / "Library" / "Application Support" / company
+    elif sys.platform == "win32":
+        roaming = os.environ.get("APPDATA")
+        folder = Path(roaming) if roaming else Path.home() / "AppData" / "Roaming"
+        folder = folder / company / "Support"
+    else:
+        folder = Path.home() / ".local" / "share" / "DaVinciResolve"
+    return folder / "Fusion" / "Profiles"
 
 
 def presets() -> Path:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from freeswim import __version__
 from freeswim.cli import terminal
 from freeswim.cli.delivery import add_delivery_commands
+from freeswim.cli.models import add_models_commands
 from freeswim.cli.options import Asked, add_command, add_takes, at_least_one
 from freeswim.cli.queue import add_studio_commands
 from freeswim.errors import Cancelled, FreeswimError
@@ -211,6 +212,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add_studio_commands(commands)
     add_delivery_commands(commands)
+    add_models_commands(commands)
     serve = add_command(commands, "serve", _serve, "the studio, which serves the queue")
     serve.add_argument(
         "--exit-when-idle", type=float, metavar="MINUTES", help="without a job and without a client"

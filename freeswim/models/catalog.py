@@ -170,7 +170,7 @@ def recommended(gpu_bytes: int) -> Checkpoint | None:
     Args:
         gpu_bytes: all of its memory; a GPU that is sold as 24 GB has a little more or less.
     """
-    gigabytes = round(gpu_bytes / 2**30)
+    gigabytes = 1.05 * gpu_bytes / 2**30
     fitting = [row for row in CATALOG if 0 < row.recommended_gpu_gb <= gigabytes]
     return max(fitting, key=lambda row: row.recommended_gpu_gb, default=None)
 
@@ -226,7 +226,7 @@ CATALOG: tuple[Checkpoint, ...] = (
         name="demo",
         title="Demo (koi)",
         speed="A minute on any processor",
-        fidelity="Shows how it works; koi only",
+        fidelity="Koi only: shows how it works",
         least_gpu_gb=0,
         repository=None,
         licence="MIT",
@@ -243,7 +243,7 @@ CATALOG: tuple[Checkpoint, ...] = (
         name="wan2.1-t2v-1.3b",
         title="Wan 2.1 1.3B, text to video",
         speed="Quick: 1080p on one consumer GPU",
-        fidelity="Good",
+        fidelity="Good detail",
         least_gpu_gb=12,
         repository="Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
         licence="Apache-2.0",
@@ -258,8 +258,8 @@ CATALOG: tuple[Checkpoint, ...] = (
     Checkpoint(
         name="wan2.1-t2v-14b",
         title="Wan 2.1 14B, text to video",
-        speed="Slow: about ten times the work of the 1.3B",
-        fidelity="Very good, at 720p by itself",
+        speed="Slow: ten times the work of the 1.3B",
+        fidelity="Fine detail",
         least_gpu_gb=32,
         repository="Wan-AI/Wan2.1-T2V-14B-Diffusers",
         licence="Apache-2.0",
@@ -274,8 +274,8 @@ CATALOG: tuple[Checkpoint, ...] = (
     Checkpoint(
         name="wan2.1-i2v-14b-480p",
         title="Wan 2.1 14B 480p, image to video",
-        speed="Slow: about ten times the work of the 1.3B",
-        fidelity="Very good, true to the first frame",
+        speed="Slow: ten times the work of the 1.3B",
+        fidelity="Fine detail, true to the first frame",
         least_gpu_gb=32,
         repository="Wan-AI/Wan2.1-I2V-14B-480P-Diffusers",
         licence="Apache-2.0",
@@ -291,8 +291,8 @@ CATALOG: tuple[Checkpoint, ...] = (
     Checkpoint(
         name="wan2.1-i2v-14b-720p",
         title="Wan 2.1 14B 720p, image to video",
-        speed="Slow: about ten times the work of the 1.3B",
-        fidelity="Very good, true to the first frame",
+        speed="Slow: ten times the work of the 1.3B",
+        fidelity="Fine detail, true to the first frame",
         least_gpu_gb=32,
         repository="Wan-AI/Wan2.1-I2V-14B-720P-Diffusers",
         licence="Apache-2.0",
@@ -309,7 +309,7 @@ CATALOG: tuple[Checkpoint, ...] = (
         name="wan2.2-ti2v-5b",
         title="Wan 2.2 5B, text or image to video",
         speed="Medium: 24 frames per second at 720p",
-        fidelity="Better; from a prompt or a first frame",
+        fidelity="Better detail, from a prompt or a first frame",
         least_gpu_gb=20,
         repository="Wan-AI/Wan2.2-TI2V-5B-Diffusers",
         licence="Apache-2.0",
@@ -327,7 +327,7 @@ CATALOG: tuple[Checkpoint, ...] = (
         name="wan2.2-t2v-a14b",
         title="Wan 2.2 A14B, text to video, two experts",
         speed="Slow: two experts take turns",
-        fidelity="Best",
+        fidelity="Finest detail",
         least_gpu_gb=32,
         repository="Wan-AI/Wan2.2-T2V-A14B-Diffusers",
         licence="Apache-2.0",
@@ -344,7 +344,7 @@ CATALOG: tuple[Checkpoint, ...] = (
         name="wan2.2-i2v-a14b",
         title="Wan 2.2 A14B, image to video, two experts",
         speed="Slow: two experts take turns",
-        fidelity="Best; first and last frame",
+        fidelity="Finest detail, between a first and a last frame",
         least_gpu_gb=32,
         repository="Wan-AI/Wan2.2-I2V-A14B-Diffusers",
         licence="Apache-2.0",

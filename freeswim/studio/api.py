@@ -13,6 +13,7 @@ import logging
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import Body, FastAPI, Header, Query, Request, Response
@@ -36,17 +37,25 @@ from freeswim.errors import (
     StudioError,
 )
 from freeswim.models.catalog import CATALOG
+from freeswim.models.download import is_installed
 from freeswim.presets import load_preset, preset_names
 from freeswim.studio.discovery import API, proof
+from freeswim.studio.downloads import ModelsNow
 from freeswim.studio.files import media_response, read_if_there, sidecar_of
 from freeswim.studio.folders import JobFolder
 from freeswim.studio.guard import App, Guard
-from freeswim.studio.job import Job, Take, Verdict
+from freeswim.studio.job import Job, Shot, Take, Verdict
+from freeswim.studio.resolve.links import Answer, Next, Registration
+from freeswim.studio.resolve.placer import ResolveNow, VerbSaid
+from freeswim.studio.resolve.planner import ResolveSettings
 from freeswim.studio.store import MOST_ROWS
 from freeswim.studio.studio import Studio, Submission
 from freeswim.studio.wire import (
+    Adoption,
     Again,
     Asked,
+    Beat,
+    Bye,
     Catalog,
     ChangesNow,
     CheckpointSaid,
@@ -62,6 +71,7 @@ from freeswim.studio.wire import (
     NewMode,
     NewVerdict,
     Nothing,
+    Poll,
     Presets,
     PresetSaid,
     QueueNow,
@@ -96,6 +106,7 @@ STATUS: dict[type[FreeswimError], int] = {
 Id = Annotated[str, InPath(pattern=r"^[0-9a-f]{16}$")]
 Limit = Annotated[int, Query(ge=1, le=MOST_ROWS)]
 Search = Annotated[str, Query(max_length=200)]
+ModelName = Annotated[str, InPath(pattern=r"^[a-z0-9.-]{1,64}$")]
 
 
 Empty = Annotated[Nothing | None, Body()]
@@ -134,6 +145,8 @@ def create_routes(studio: Studio, *, token: str, port: int, on_stop: Callable[[]
     _add_job(app, studio)
     _add_takes(app, studio)
     _add_library(app, studio)
+    _add_models(app, studio)
+    _add_resolve(app, studio)
     _add_events(app, studio)
     return app
 
@@ -369,7 +382,7 @@ def _add_library(app: FastAPI, studio: Studio) -> None:
                     frame_rate=str(one.frame_rate),
                     takes_text=one.takes_text,
                     takes_image=one.takes_image,
-                    is_installed=not one.repository or (paths.models() / one.name).is_dir(),
+                    is_installed=is_installed(one),
                 )
                 for one in CATALOG
             ]
@@ -391,6 +404,107 @@ def _add_library(app: FastAPI, studio: Studio) -> None:
         """Use a slot again that was disabled."""
         studio.enable_slot(name)
         return MachineNow.model_validate(await studio.machine())
+
+
+def _add_models(app: FastAPI, studio: Studio) -> None:
+    async def now() -> ModelsNow:
+        return await asyncio.to_thread(studio.downloads.look)
+
+    @app.get("/v1/models")
+    async def models() -> ModelsNow:
+        """The checkpoints, how far each is on its way here, and the disk they are on."""
+        return await now()
+
+    @app.post("/v1/models/{name}/download")
+    async def download(name: ModelName, _: Empty = None) -> ModelsNow:
+        """Fetch a checkpoint, go on with it, or repair it."""
+        await asyncio.to_thread(studio.downloads.download, name)
+        return await now()
+
+    @app.post("/v1/models/{name}/pause")
+    async def pause(name: ModelName, _: Empty = None) -> ModelsNow:
+        """Stop what is done to a checkpoint; what came so far is kept."""
+        await asyncio.to_thread(studio.downloads.pause, name)
+        return await now()
+
+    @app.post("/v1/models/{name}/verify")
+    async def verify(name: ModelName, _: Empty = None) -> ModelsNow:
+        """Compare an installed checkpoint to its checksums."""
+        await asyncio.to_thread(studio.downloads.verify, name)
+        return await now()
+
+    @app.post("/v1/models/{name}/delete")
+    async def delete(name: ModelName, _: Empty = None) -> ModelsNow:
+        """Remove a checkpoint, or what came of it so far."""
+        await studio.delete_model(name)
+        return await now()
+
+    @app.post("/v1/models/adopt")
+    async def adopt(asked: Adoption) -> ModelsNow:
+        """Verify the checkpoints in a folder of this machine, and link or copy them."""
+        await asyncio.to_thread(studio.downloads.adopt, Path(asked.folder))
+        return await now()
+
+
+def _add_resolve(app: FastAPI, studio: Studio) -> None:
+    _add_executors(app, studio)
+
+    @app.get("/v1/resolve")
+    async def resolve() -> ResolveNow:
+        """Who is there inside DaVinci Resolve, what waits for a prompt, what happened last."""
+        return await studio.resolve.look()
+
+    @app.put("/v1/resolve/settings")
+    async def set_settings(asked: ResolveSettings) -> ResolveNow:
+        """How shots are made that are asked for inside Resolve, from now on."""
+        await studio.resolve.set_settings(asked)
+        return await studio.resolve.look()
+
+    @app.post("/v1/resolve/shots/{shot_id}/drop")
+    async def drop(shot_id: Id, _: Empty = None) -> Shot:
+        """Forget a shot that waits for its prompt."""
+        return await studio.resolve.drop(shot_id)
+
+    @app.post("/v1/takes/{take_id}/place")
+    async def place(take_id: Id, _: Empty = None) -> Take:
+        """Put a take into the timeline that its shot was asked for in, now or again."""
+        return await studio.resolve.place(take_id)
+
+
+def _add_executors(app: FastAPI, studio: Studio) -> None:
+    """What the plugin inside Resolve says; resolve_plugin/PROTOCOL.md has the words."""
+
+    @app.post("/v1/resolve/register")
+    async def register(asked: Registration) -> Next:
+        """An executor inside Resolve is there."""
+        return await studio.resolve.register(asked)
+
+    @app.post("/v1/resolve/verb")
+    async def verb(asked: VerbSaid) -> Next:
+        """The editor chose a menu entry; its operations are done at once."""
+        return await studio.resolve.verb(asked)
+
+    @app.post("/v1/resolve/poll")
+    async def poll(asked: Poll) -> Next:
+        """The next operation of an executor, or none after a while."""
+        return await studio.resolve.poll(asked.session, asked.wait, asked.now)
+
+    @app.post("/v1/resolve/answer")
+    async def answer(asked: Answer) -> Next:
+        """What came of an operation; the next one."""
+        return await studio.resolve.answer(asked)
+
+    @app.post("/v1/resolve/beat")
+    async def beat(asked: Beat) -> dict[str, str]:
+        """Resolve takes its time over an operation; most likely it shows a window."""
+        studio.resolve.links.beat(asked.session, asked.busy_s)
+        return {}
+
+    @app.post("/v1/resolve/bye")
+    async def bye(asked: Bye) -> dict[str, str]:
+        """An executor ends."""
+        studio.resolve.links.bye(asked.session)
+        return {}
 
 
 def _add_events(app: FastAPI, studio: Studio) -> None:
@@ -425,6 +539,7 @@ async def _event_stream(studio: Studio, after: int) -> AsyncIterator[str]:
     told: dict[str, int] = {}  # change of the progress of each job that was told of
     loop = asyncio.get_running_loop()
     is_first, spoke = True, loop.time()
+    models = studio.downloads.change
     while not studio.is_stopping:
         if is_first or studio.seq > after:
             found = await studio.ask(lambda store, after=after: store.changes(after, MOST_ROWS))
@@ -438,6 +553,10 @@ async def _event_stream(studio: Studio, after: int) -> AsyncIterator[str]:
                 told[progress.job_id] = progress.change
                 yield f"event: progress\ndata: {progress.model_dump_json()}\n\n"
                 spoke = loop.time()
+        if models != studio.downloads.change:  # said to be asked for: /v1/models
+            models = studio.downloads.change
+            yield f'event: models\ndata: {{"change": {models}}}\n\n'
+            spoke = loop.time()
         if loop.time() - spoke >= BEAT_S:
             yield ": beat\n\n"
             spoke = loop.time()

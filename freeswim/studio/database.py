@@ -23,6 +23,7 @@ from freeswim.errors import StudioError
 from freeswim.studio.folders import all_folders
 from freeswim.studio.job import JobState
 from freeswim.studio.store import (
+    MIGRATIONS,
     SCHEMA,
     Store,
     create_tables,
@@ -66,6 +67,7 @@ def open_database() -> Opened:
             sentinel.write_text(identity, "ascii")
             keep_reserve()
             return Opened(Store(_connect(path)), is_new=True)
+        _migrate(path)
         if damage := _damage(path, identity):
             log.error("the database is damaged: %s", damage)
             return _salvaged(path, sentinel)
@@ -203,6 +205,19 @@ def _version(path: Path) -> int:
     return 0
 
 
+def _migrate(path: Path) -> None:
+    """Make a database of an older schema one of this; one that is damaged is found out later."""
+    try:
+        while path.is_file() and (version := _version(path)) in MIGRATIONS:
+            with closing(_connect(path)) as connection:
+                connection.executescript(
+                    f"BEGIN; {MIGRATIONS[version]} PRAGMA user_version = {version + 1}; COMMIT;"
+                )
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError) and _is_of_the_disk(error):
+            raise
+
+
 def _damage_of_file(connection: sqlite3.Connection, path: Path) -> str:
     pages, page = (
         connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size")
@@ -265,10 +280,11 @@ def _salvaged(path: Path, sentinel: Path) -> Opened:
     lives = 1 + len(list(path.parent.glob("*.corrupt-*")))
     part = path.with_suffix(".part")
     for backup in sorted(_backups(), reverse=True):
-        if _damage(backup, ""):
-            continue
         part.unlink(missing_ok=True)
         shutil.copyfile(backup, part)
+        _migrate(part)
+        if _damage(part, ""):
+            continue
         with closing(Store(_connect(part))) as store:
             _catch_up(store)
             store.skip_changes(lives * CHANGES_OF_A_LIFE)

@@ -86,6 +86,16 @@ class Verdict(StrEnum):
     TRASHED = "trashed"  # its files are in the system's trash; for ever
 
 
+class PlacingState(StrEnum):
+    """Where a take is on its way into the editor's timeline."""
+
+    WANTED = "wanted"
+    WAITING = "waiting"  # for what its message says; goes on by itself
+    PLACED = "placed"
+    POOL = "pool"  # in the media pool only; its message says why
+    FAILED = "failed"
+
+
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True)
 
@@ -97,6 +107,18 @@ class Failure(_Record):
     message: str
     hint: str = ""
     details: dict[str, JsonValue] = {}
+
+
+class Placing(_Record):
+    """What became of a take inside the editor's program, in a sentence for the person."""
+
+    state: PlacingState
+    message: str = ""
+    track: int | None = None  # where it was placed
+    record_frame: int | None = None
+    item: str = ""  # unique id of the clip that it is, or is a take of
+    attempt: int = 1  # counts up when the person asks again
+    asked_in: str = ""  # session in which something was asked for that must not be done twice
 
 
 class Shot(_Record):
@@ -154,6 +176,7 @@ class Take(_Record):
     prompt: str
     is_draft: bool
     verdict: Verdict = Verdict.NEW
+    placing: Placing | None = None  # None: it goes to no timeline by itself
     created_at: float  # seconds UTC
     seq: int
 

@@ -29,6 +29,8 @@ from freeswim.studio.job import (
     JobState,
     MoveTo,
     NewTake,
+    Placing,
+    PlacingState,
     Queue,
     QueueMode,
     Reason,
@@ -38,7 +40,7 @@ from freeswim.studio.job import (
     Wish,
 )
 
-SCHEMA = 1
+SCHEMA = 2
 MOST_ROWS = 500  # of one page
 
 TABLES = """
@@ -65,7 +67,7 @@ CREATE TABLE takes (
     width INTEGER NOT NULL, height INTEGER NOT NULL, frames INTEGER NOT NULL,
     frame_rate TEXT NOT NULL, seed INTEGER NOT NULL, prompt TEXT NOT NULL,
     is_draft INTEGER NOT NULL, verdict TEXT NOT NULL DEFAULT 'new', created_at REAL NOT NULL,
-    seq INTEGER NOT NULL
+    seq INTEGER NOT NULL, placing TEXT
 );
 CREATE INDEX takes_changed ON takes (seq);
 CREATE INDEX shots_changed ON shots (seq);
@@ -73,6 +75,9 @@ CREATE TABLE submissions (
     key TEXT PRIMARY KEY, body_sha256 TEXT NOT NULL, job_ids TEXT NOT NULL
 ) WITHOUT ROWID;
 """
+
+# What makes a database of a schema one of the next.
+MIGRATIONS = {1: "ALTER TABLE takes ADD COLUMN placing TEXT;"}
 
 _JOBS = (
     "SELECT jobs.*, shots.name AS shot_name,"
@@ -188,6 +193,17 @@ class Store:
         ):
             counts[JobState(state)] = count
         return Queue(mode=self.mode, counts=counts, seq=self.seq)
+
+    @property
+    def resolve_settings(self) -> str:
+        """How shots are made that are asked for inside Resolve: JSON, empty where nobody said."""
+        return self._meta("resolve", "")
+
+    def set_resolve_settings(self, settings: str) -> None:
+        """How they are made from now on."""
+        with self._change() as change:
+            change.set_meta("resolve", settings)
+            change.seq()
 
     @property
     def seq(self) -> int:
@@ -384,6 +400,54 @@ class Store:
                 change.run(f"UPDATE {table} SET seq = seq + ?", count)
             change.last_seq += count
 
+    # ------------------------------------------------------------------ into an editor's timeline
+
+    def add_shot(self, shot: NewShot) -> Shot:
+        """A shot that waits for its first job; one that is there stays as it is."""
+        with self._change() as change:
+            self._add_shot(change, shot, self._clock())
+        return self.shot(shot.id)
+
+    def set_placement(self, shot_id: str, placement: Mapping[str, Any]) -> Shot:
+        """Where a shot goes, from now on."""
+        with self._change() as change:
+            self.shot(shot_id)
+            change.run(
+                "UPDATE shots SET placement = ?, seq = ? WHERE id = ?",
+                json.dumps(placement),
+                change.seq(),
+                shot_id,
+            )
+        return self.shot(shot_id)
+
+    def shots_without_jobs(self) -> list[Shot]:
+        """Shots that nobody has said enough of yet, the first one first."""
+        text = (
+            "SELECT * FROM shots WHERE placement <> '{}' AND NOT EXISTS"
+            " (SELECT 1 FROM jobs WHERE jobs.shot_id = shots.id) ORDER BY rowid"
+        )
+        return [_as_shot(row) for row in self._rows(text)]
+
+    def to_place(self) -> list[Take]:
+        """Takes on their way into a timeline, the first one first."""
+        text = (
+            f"{_TAKES} WHERE json_extract(takes.placing, '$.state') IN ('wanted', 'waiting')"
+            " ORDER BY takes.rowid"
+        )
+        return [_as_take(row) for row in self._rows(text)]
+
+    def set_placing(self, take_id: str, placing: Placing) -> Take:
+        """What became of a take inside the editor's program."""
+        with self._change() as change:
+            self.take(take_id)
+            change.run(
+                "UPDATE takes SET placing = ?, seq = ? WHERE id = ?",
+                placing.model_dump_json(),
+                change.seq(),
+                take_id,
+            )
+        return self.take(take_id)
+
     def known_ids(self) -> set[str]:
         """Ids of all jobs."""
         return {row["id"] for row in self._rows("SELECT id FROM jobs")}
@@ -456,7 +520,11 @@ class Store:
                 return self.take(job.take_id)
             if JobState.DONE not in NEXT[job.state]:
                 raise Conflict(f"Job {job.number} is {job.state}: it cannot become done.")
-            self._add_take(change, job, take)
+            # Only here: a take that is found again after damage may be on its timeline long since.
+            placement = self.shot(job.shot_id).placement
+            is_wanted = bool(placement.get("places_by_itself")) and not take.is_draft
+            placing = Placing(state=PlacingState.WANTED) if is_wanted else None
+            self._add_take(change, job, take, placing)
             change.run(
                 "UPDATE jobs SET state = 'done', reason = '', wish = '', publishing = NULL,"
                 " failure = NULL, ended_at = ?, seq = ? WHERE id = ?",
@@ -621,8 +689,11 @@ class Store:
             change.seq(),
         )
 
-    def _add_take(self, change: _Change, job: Job, take: NewTake) -> None:
+    def _add_take(
+        self, change: _Change, job: Job, take: NewTake, placing: Placing | None = None
+    ) -> None:
         fields = take.model_dump() | {
+            "placing": None if placing is None else placing.model_dump_json(),
             "shot_id": job.shot_id,
             "job_id": job.id,
             "prompt": job.prompt,
@@ -772,4 +843,7 @@ def _as_job(row: sqlite3.Row) -> Job:
 
 
 def _as_take(row: sqlite3.Row) -> Take:
-    return Take.model_validate(dict(row))
+    placing = row["placing"]
+    return Take.model_validate(
+        dict(row) | {"placing": None if placing is None else json.loads(placing)}
+    )

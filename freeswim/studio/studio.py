@@ -26,11 +26,13 @@ from freeswim.presets import load_preset
 from freeswim.request import MAX_SEED, Media, Request
 from freeswim.studio import hardware
 from freeswim.studio.desk import Answer, Desk
+from freeswim.studio.downloads import Downloads
 from freeswim.studio.eta import seconds_left
 from freeswim.studio.executors.local import LocalSlot
 from freeswim.studio.folders import JobFolder, Spec
 from freeswim.studio.job import ENDED, Job, JobState, Queue, QueueMode, Take, Verdict, Wish
 from freeswim.studio.publish import move_to_trash
+from freeswim.studio.resolve.placer import ResolveDesk
 from freeswim.studio.runner import JobProgress, Runner
 from freeswim.studio.store import NewJob, NewShot, Store
 
@@ -71,14 +73,21 @@ class Studio:
     def __init__(self, store: Store, slots: Sequence[LocalSlot]) -> None:
         self._desk = Desk(store)
         self._runner = Runner(self._desk, slots)
+        self.downloads = Downloads(self._ring)
+        self.resolve = ResolveDesk(self._desk, self._submit_shot)
 
     async def start(self) -> None:
         """Bring what was under way back into order, and serve the queue."""
+        self._loop = asyncio.get_running_loop()
         await self._runner.start()
+        await asyncio.to_thread(self.downloads.start)
+        await self.resolve.start()
 
     async def stop(self) -> None:
         """Stop what runs at its next step, and close the database."""
-        await self._runner.stop()
+        await self.resolve.stop()
+        stopped = asyncio.to_thread(self.downloads.stop)
+        await asyncio.gather(self._runner.stop(), stopped)
         await self._desk.close()
 
     @property
@@ -135,6 +144,21 @@ class Studio:
             requests, shot=shot, key=key, body_sha256=body, front=submission.front
         )
         return jobs, True
+
+    async def _submit_shot(
+        self,
+        shot_id: str,
+        *,
+        key: str,
+        preset: str,
+        request: Mapping[str, JsonValue],
+        seeds: Sequence[int],
+    ) -> list[Job]:
+        """Add jobs for a shot that was asked for inside Resolve."""
+        submission = Submission(
+            shot_id=shot_id, key=key, preset=preset, request=dict(request), seeds=list(seeds)
+        )
+        return (await self.submit(submission))[0]
 
     async def again(self, job_id: str, *, new_seed: bool) -> Job:
         """A new job like one that was, for the same shot."""
@@ -291,6 +315,19 @@ class Studio:
         count = await self.change(Store.cancel_waiting)
         await self._runner.tidy([job.id for job in waiting])
         return count
+
+    # -------------------------------------------------------------------------------- models
+
+    async def delete_model(self, name: str) -> None:
+        """Remove a checkpoint that no job runs with. Raises NotFound, Conflict, OutputError."""
+        for job in await self.ask(Store.under_way):
+            if job.request.get("checkpoint") == name:
+                raise Conflict(f"Job {job.number} is being made with it.", hint="Cancel it first.")
+        await asyncio.to_thread(self.downloads.delete, name)
+
+    def _ring(self) -> None:
+        """Wake everybody who waits, from any thread."""
+        self._loop.call_soon_threadsafe(self._desk.ring)
 
     # ---------------------------------------------------------------------------- forecasting
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from freeswim.studio.job import Changes, Job, Queue, QueueMode, Shot, Take
+from freeswim.studio.resolve.links import LONGEST_WAIT_S, Now, SessionId, Words
 from freeswim.studio.runner import JobProgress
 from freeswim.studio.store import MOST_ROWS
 
@@ -111,6 +112,12 @@ class Catalog(_Answer):
     checkpoints: list[CheckpointSaid]
 
 
+class Adoption(_Asked):
+    """A folder of this machine that may hold models."""
+
+    folder: str = Field(min_length=1, max_length=4096)
+
+
 class Forecast(_Answer):
     """What a request would take."""
 
@@ -174,6 +181,29 @@ class Asked(_Asked):
 
     preset: str = Field(default="", max_length=100)
     request: dict[str, JsonValue]
+
+
+class Poll(_Answer):
+    """An executor inside Resolve asks what to do; a newer one may say more."""
+
+    session: SessionId
+    wait: float = Field(ge=0, le=LONGEST_WAIT_S)
+    now: Now = Now()
+
+
+class Beat(_Answer):
+    """Resolve takes its time over an operation."""
+
+    session: SessionId
+    operation: Words = ""
+    busy_s: float = Field(ge=0, le=10**9)
+
+
+class Bye(_Answer):
+    """An executor ends."""
+
+    session: SessionId
+    why: Words = ""
 
 
 class Nothing(_Asked):

@@ -21,29 +21,6 @@ os.environ["QT_LOGGING_RULES"] = app.QUIET
 
 
 @pytest.fixture
-def window(qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Window]:
-    """The window as an editor first sees it, on a machine with no checkpoint but the demo's."""
-    from PySide6.QtWidgets import QApplication
-
-    from desktop import theme
-    from desktop.window import Window
-
-    monkeypatch.setenv("FREESWIM_MODELS", str(tmp_path / "models"))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # more wait for each other where cores are busy
-    application = QApplication.instance()
-    assert isinstance(application, QApplication)
-    theme.apply(application)
-    window = Window()
-    window.folder.setText(str(tmp_path / "takes"))
-    qtbot.addWidget(window)
-    with qtbot.waitActive(window):
-        window.show()
-        window.activateWindow()
-    yield window
-    window.close()
-
-
-@pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A data folder of its own, with no checkpoint but the demo's."""
     home = tmp_path / "home"
@@ -85,3 +62,30 @@ def studio(qtbot: QtBot, home: Path, look: None) -> Iterator[Studio]:
     studio.close()
     if (running := client.connect()) is not None:
         running.stop()
+
+
+@pytest.fixture
+def window(qtbot: QtBot, home: Path, look: None) -> Iterator[Window]:
+    """The window as an editor first sees it, over a studio that it has started."""
+    from desktop.remembered import Remembered
+    from desktop.studio import Studio
+    from desktop.trouble import Trouble
+    from desktop.window import Window
+    from freeswim.studio import client
+
+    studio, trouble = Studio(), Trouble()
+    troubles: list[str] = []
+    trouble.happened.connect(troubles.append)
+    window = Window(studio, Remembered(), trouble)
+    qtbot.addWidget(window)
+    with qtbot.waitSignal(studio.connected, timeout=30_000), qtbot.waitActive(window):
+        window.show()
+        window.activateWindow()
+        studio.start()
+    yield window
+    window.leave()
+    studio.close()
+    trouble.close()
+    if (running := client.connect()) is not None:
+        running.stop()
+    assert troubles == []

@@ -1,296 +1,260 @@
+"""The whole window over the real studio, with the real worker and the demo checkpoint."""
+
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 try:
-    import PySide6.QtMultimediaWidgets  # noqa: F401
+    import PySide6.QtMultimedia  # noqa: F401
 except ImportError as error:
     pytest.skip(f"system package for Qt is missing: {error}", allow_module_level=True)
 
-from PySide6.QtCore import QProcess, Qt
-from PySide6.QtGui import QAccessible
-from PySide6.QtWidgets import QAbstractButton, QApplication, QComboBox, QLabel, QWidget
+from PySide6.QtCore import QPoint, Qt
+from PySide6.QtGui import QAccessible, QAction
+from PySide6.QtWidgets import (
+    QAbstractButton,
+    QAbstractItemView,
+    QAbstractSlider,
+    QAbstractSpinBox,
+    QComboBox,
+    QLineEdit,
+    QPlainTextEdit,
+    QWidget,
+)
 from pytestqt.qtbot import QtBot
 
-from desktop.generation import STAGES, Course, EventReader, Failure, Progress
-from desktop.window import EXAMPLE, Window
-from freeswim.presets import load_preset
+from desktop.window import SAMPLE_PROMPT, Window
+from freeswim.studio import client
+from freeswim.studio.job import Job, JobState
 from freeswim.video.reader import probe
 
 LEFT = Qt.MouseButton.LeftButton
-A_LINE = '{"event": "progress", "stage": "base", "step": 1, "num_steps": 25, "seconds": 0.5}\n'
-TAKE_LINE = (
-    '{"event": "take", "media": "/takes/café.mp4", "sidecar": "/takes/café.json", "width": 128,'
-    ' "height": 96, "frames": 9, "frame_rate": "24000/1001", "seed": 7, "seconds": {"base": 1.5},'
-    ' "notes": []}\n'
+CONTROL = Qt.KeyboardModifier.ControlModifier
+PATIENCE_MS = 120_000
+CONTROLS = (
+    *(QAbstractButton, QAbstractItemView, QAbstractSlider, QAbstractSpinBox),
+    *(QComboBox, QLineEdit, QPlainTextEdit),
 )
 
 
-def child_of(window: Window) -> int:
-    """Number of the process that makes the take."""
-    process = window.generation.findChild(QProcess)
-    assert process is not None
-    return process.processId()
+def make_small(window: Window, qtbot: QtBot) -> None:
+    """Type a prompt and a small size, as quick as a take can be."""
+    qtbot.waitUntil(lambda: window.settings.form.isEnabled() and bool(window.settings.sheet.preset))
+    window.settings.form.prompt.setFocus()
+    qtbot.keyClicks(window.settings.form.prompt, SAMPLE_PROMPT)
+    window.settings.form.tune({"width": 128, "height": 128, "frames": 5})
 
 
-def is_alive(pid: int) -> bool:
-    """Whether there is such a process, be it a zombie."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+def only_job(window: Window) -> Job:
+    (job,) = window.queue.studio.jobs.values()
+    return job
 
 
-def start(window: Window, qtbot: QtBot, until: str) -> int:
-    """Type a prompt, press Ctrl+Return and wait for the stage `until`; the process."""
-    qtbot.keyClicks(window.prompt, "one koi")
-    qtbot.keyClick(window.prompt, Qt.Key.Key_Return, Qt.KeyboardModifier.ControlModifier)
-    pid = child_of(window)
-    assert is_alive(pid)
-    qtbot.waitUntil(lambda: window.message.text().startswith(until), timeout=60_000)
-    return pid
-
-
-# ------------------------------------------------------------------------------------ generating
-
-
-def test_a_prompt_becomes_a_take_that_plays(window: Window, qtbot: QtBot):
-    qtbot.keyClicks(window.prompt, "two koi")
-    qtbot.mouseClick(window.is_draft, LEFT, pos=window.is_draft.rect().center() / 2)
-    assert window.button.text() == "Generate draft"
-    with qtbot.waitSignal(window.generation.made, timeout=100_000):
-        qtbot.mouseClick(window.button, LEFT)
-        assert window.button.text() == "Cancel"
-
-    seed = int(window.seed.value())
-    media = Path(window.folder.text()) / f"two-koi-{seed}-draft.mp4"
-    clip = probe(media)
-    assert (clip.width, clip.height, clip.num_frames) == (128, 128, 9)
-    assert window.facts.text().startswith(f"128 × 128 · 9 frames · 8 fps · seed {seed} · ")
-    assert window.message.text() == f"{media.name} is finished."
-    assert window.button.text() == "Generate draft" and window.button.isEnabled()
-    sink = window.viewer.player.videoSink()
-    qtbot.waitUntil(lambda: sink.videoFrame().isValid(), timeout=20_000)
-    assert window.play.text() == "Pause"
-    window.viewer.setFocus()
-    qtbot.keyClick(window.viewer, Qt.Key.Key_Space)
-    assert window.play.text() == "Play" and not window.viewer.player.isPlaying()
-
-
-@pytest.mark.parametrize(
-    "way, stage", [("Escape", "Base pass"), ("button", "Loading"), ("close", "Loading")]
-)
-def test_a_cancelled_generation_leaves_no_file_and_no_process(
-    window: Window, qtbot: QtBot, way: str, stage: str
-):
-    pid = start(window, qtbot, stage)
-    if way == "close":
-        window.close()
-    else:
-        with qtbot.waitSignal(window.generation.cancelled, timeout=30_000):
-            if way == "Escape":
-                qtbot.keyClick(window, Qt.Key.Key_Escape)
-            else:
-                qtbot.mouseClick(window.button, LEFT)
-            assert window.message.text() == "Cancelling" and not window.button.isEnabled()
-        assert window.message.text() == "Cancelled. Nothing was written."
-        assert window.button.text() == "Generate" and window.button.isEnabled()
-    assert not is_alive(pid)
-    assert list(Path(window.folder.text()).iterdir()) == []
-
-
-def test_the_second_click_of_a_double_one_does_not_cancel(window: Window, qtbot: QtBot):
-    qtbot.keyClicks(window.prompt, "one koi")
-    qtbot.mouseClick(window.button, LEFT)
-    qtbot.mouseClick(window.button, LEFT)
-    assert window.generation.is_running and not window.generation.is_stopping
-
-
-def test_an_error_of_the_command_is_shown_with_its_hint(
-    window: Window, qtbot: QtBot, tmp_path: Path
-):
-    (tmp_path / "file").write_text("no folder")
-    folder = tmp_path / "file" / "takes"
-    window.folder.setText(str(folder))
-    qtbot.keyClicks(window.prompt, "-- one koi")  # no option of the command
-    with qtbot.waitSignal(window.generation.failed, timeout=30_000):
-        qtbot.keyClick(window.prompt, Qt.Key.Key_Return, Qt.KeyboardModifier.ControlModifier)
-    assert window.message.text() == f"There is no folder {folder}."
-    assert window.hint.text() == "Create it, or name another."
-    assert window.button.text() == "Generate" and window.button.isEnabled()
-
-
-@pytest.mark.parametrize("program", ["/there/is/none", "/bin/true"])
-def test_a_command_that_says_nothing_is_an_error(
-    window: Window, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch, program: str
-):
-    monkeypatch.setattr(sys, "executable", program)
-    window.prompt.setPlainText("one koi")
-    with qtbot.waitSignal(window.generation.failed, timeout=30_000):
-        qtbot.mouseClick(window.button, LEFT)
-    assert window.message.text().endswith(".")
-    assert "freeswim generate" in window.hint.text()
-    assert window.button.text() == "Generate"
-
-
-# -------------------------------------------------------------------------------------- controls
-
-
-def test_without_a_prompt_the_button_waits_and_says_why(window: Window, qtbot: QtBot):
-    assert not window.button.isEnabled()
-    assert window.obstacle.text() == "Say in the prompt what the shot shows."
-    assert window.prompt.placeholderText() == EXAMPLE
-    qtbot.mouseClick(window.use_example, LEFT)
-    assert window.prompt.toPlainText() == EXAMPLE
-    assert window.button.isEnabled() and window.obstacle.text() == ""
-    window.prompt.setPlainText("x" * 10_001)
-    assert not window.button.isEnabled() and "10,001" in window.obstacle.text()
-
-
-def test_presets_that_are_not_here_say_how_to_get_them(window: Window):
-    assert window.preset.currentData().name == "demo"
-    for index in range(window.preset.count()):
-        is_here = window.preset.itemData(index).name == "demo"
-        can_be_chosen = window.preset.model().flags(window.preset.model().index(index, 0))
-        how = window.preset.itemData(index, Qt.ItemDataRole.ToolTipRole)
-        assert bool(can_be_chosen & Qt.ItemFlag.ItemIsEnabled) == is_here
-        assert is_here or ("huggingface.co" in how and "Wan-AI/Wan2." in how)
-
-
-def test_presets_that_need_a_lora_are_not_offered(window: Window):
-    presets = [window.preset.itemData(index) for index in range(window.preset.count())]
-    assert "wan21-14b-1440p" in {preset.name for preset in presets}
-    assert not any(preset.needs_lora for preset in presets)
-
-
-def test_a_preset_whose_checkpoint_is_here_can_be_chosen(
-    qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setenv("FREESWIM_MODELS", str(tmp_path))
-    (tmp_path / load_preset("draft-480p").defaults["checkpoint"]).mkdir()
-    window = Window()
-    qtbot.addWidget(window)
-    assert window.preset.currentData().name == "wan21-1.3b-1080p"
-    assert window.use_example.isHidden()
-    window.preset.setCurrentIndex(window.preset.findText("Draft 480p"))
-    assert window.button.text() == "Generate draft" and window.is_draft.isHidden()
-
-
-def test_tab_walks_the_controls_in_reading_order(window: Window, qtbot: QtBot):
-    window.prompt.setPlainText("one koi")
-    window.is_new_seed.setChecked(False)
-    window.preset.setFocus()
-    walked: list[QWidget | None] = [QApplication.focusWidget()]
-    for _ in range(9):
-        focused = walked[-1]
-        assert focused is not None
-        qtbot.keyClick(focused, Qt.Key.Key_Tab)
-        walked.append(QApplication.focusWidget())
-    assert walked == [
-        *(window.preset, window.prompt, window.use_example, window.seed, window.is_new_seed),
-        *(window.folder, window.choose_folder, window.is_draft, window.button, window.viewer),
-    ]
-
-
-def test_every_control_has_a_name_for_screen_readers(window: Window):
-    controls = [
-        *(window.preset, window.prompt, window.seed, window.folder, window.bar, window.viewer),
-        *window.findChildren(QAbstractButton),
-    ]
-    for control in controls:
-        accessible = QAccessible.queryAccessibleInterface(control)
-        assert accessible.text(QAccessible.Text.Name), control
-
-
-def test_no_text_is_read_as_html(window: Window):
-    labels = window.findChildren(QLabel)
-    labels = [label for label in labels if not isinstance(label.parent(), QComboBox)]
-    assert {label.textFormat() for label in labels} == {Qt.TextFormat.PlainText}
-    window.generation.failed.emit(Failure(event="error", code="x", message="<b>", hint="<i>"))
-    assert (window.message.text(), window.hint.text()) == ("<b>", "<i>")
-
-
-# ---------------------------------------------------------------------------------------- pieces
-
-
-@given(st.lists(st.integers(0, 600), max_size=20), st.binary().filter(lambda b: b"{" not in b))
-def test_lines_cut_anywhere_between_garbage_are_the_same_events(cuts: list[int], garbage: bytes):
-    lines = A_LINE.encode() + garbage + b'\n[1]\n{"event": "x"}\n\n' + TAKE_LINE.encode()
-    reader, events = EventReader(), []
-    ends = [*sorted(cuts), len(lines)]
-    for begin, end in zip([0, *ends], ends, strict=False):
-        events += reader.feed(lines[begin:end])
-    progress, take = events
-    assert (progress.stage, progress.step, progress.num_steps) == ("base", 1, 25)
-    assert take.media == Path("/takes/café.mp4")
-    assert float(take.frame_rate) == pytest.approx(23.976, abs=1e-3)
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        b'{"event": "progress", "stage": "base", "step": 1, "num_steps": 0}',
-        b'{"event": "progress", "stage": "base"}',
-        TAKE_LINE.replace("24000/1001", "1/0").encode(),
-        b"[" * 100_000,
-        b"\xff\xfe",
-        b"null",
-    ],
-)
-def test_a_line_that_is_no_event_is_passed_over(line: bytes):
-    assert EventReader().feed(line + b"\n") == []
-
-
-def test_a_stream_without_lines_does_not_fill_the_memory():
-    reader = EventReader()
-    for _ in range(4):
-        reader.feed(b"x" * 2**20)
-    assert len(reader.feed(b"\n" + A_LINE.encode())) == 1
-
-
-@pytest.mark.parametrize("is_draft", [True, False])
-def test_the_bar_goes_from_nothing_to_all_and_never_back(is_draft: bool):
-    course = Course(is_draft=is_draft)
-    stages = [name for name, _ in STAGES]
-    seen = [0.0]
-    for stage in [*stages[:3], "polish", "write"] if is_draft else stages:
-        for step in range(4):
-            progress = Progress(event="progress", stage=stage, step=step, num_steps=3)
-            seen.append(course.follow(progress))
-    assert seen == sorted(seen) and seen[1] == 0 and seen[-1] == pytest.approx(1)
-
-
-# ------------------------------------------------------------------------------------------- app
-
-
-def run_app(before: str) -> subprocess.CompletedProcess[str]:
-    """`freeswim-desktop` in a process of its own, after the lines `before`."""
-    code = f"import sys\n{before}\nfrom desktop.app import main\nsys.exit(main())"
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-
-
-def test_the_window_opens_in_silence_without_torch_and_outlives_thousands_of_calls():
-    done = run_app(
-        "from PySide6.QtWidgets import QApplication\n"
-        "def run(app):\n"
-        "    window, = (w for w in app.topLevelWidgets() if w.isVisible())\n"
-        "    assert 'torch' not in sys.modules\n"
-        "    for number in range(20_000): window.setWindowTitle(str(number))\n"
-        "    return not window.close()\n"
-        "QApplication.exec = run"
+def until(window: Window, qtbot: QtBot, *states: JobState) -> Callable[[], None]:
+    """Wait until the only job is in one of these states."""
+    qtbot.waitUntil(
+        lambda: len(window.queue.studio.jobs) == 1 and only_job(window).state in states,
+        timeout=PATIENCE_MS,
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    return lambda: None
 
 
-def test_a_missing_system_library_is_named():
-    done = run_app("sys.modules['PySide6.QtMultimedia'] = None")
-    assert done.returncode == 1
-    assert "PySide6.QtMultimedia" in done.stderr and "Traceback" not in done.stderr
+def workers() -> list[psutil.Process]:
+    """Processes of the studio's that make takes."""
+    studio = client.connect()
+    assert studio is not None
+    return [
+        child
+        for child in psutil.Process(studio.pid).children(recursive=True)
+        if "freeswim.worker" in " ".join(child.cmdline())
+    ]
+
+
+def orange_pixels(widget: QWidget) -> int:
+    image = widget.grab().toImage()
+    points = ((x, y) for x in range(0, image.width(), 4) for y in range(0, image.height(), 4))
+    colours = (image.pixelColor(x, y) for x, y in points)
+    return sum(one.red() > 180 and 60 < one.green() < 180 and one.blue() < 90 for one in colours)
+
+
+def test_a_person_clicks_generate_and_sees_the_take(window: Window, qtbot: QtBot):
+    titles, previews = list[str](), list[str]()
+    window.windowTitleChanged.connect(titles.append)
+    show = window.viewer.show_preview
+    window.viewer.show_preview = lambda *said: (previews.append(said[2]), show(*said))
+    make_small(window, qtbot)
+    qtbot.waitUntil(lambda: window.settings.button.isEnabled())
+    assert window.settings.button.text() == "Add to queue"
+
+    qtbot.mouseClick(window.settings.button, LEFT)
+
+    until(window, qtbot, JobState.DONE)
+    qtbot.waitUntil(lambda: window.viewer.clips[1] is not None, timeout=10_000)
+    take = window.viewer.clips[1]
+    assert take is not None and take.name == "Take 1"
+    clip = probe(take.path)
+    assert (clip.width, clip.height, clip.num_frames) == (128, 128, 5)
+    qtbot.waitUntil(lambda: orange_pixels(window.viewer.canvas) > 100, timeout=10_000)
+    assert any("(" in title and "%)" in title for title in titles)
+    assert window.windowTitle() == "FreeSwim"
+    assert previews and all(label.startswith("Preview, ") for label in previews)
+    assert [take.number for take in window.takes.model.takes] == [1]
+
+
+def test_by_keyboard_alone_from_nothing_to_an_approved_take(window: Window, qtbot: QtBot):
+    make_small(window, qtbot)
+    qtbot.keyClick(window.settings.form.prompt, Qt.Key.Key_Return, CONTROL)
+    until(window, qtbot, JobState.DONE)
+    qtbot.waitUntil(lambda: len(window.takes.model.takes) == 1, timeout=10_000)
+    window.takes.view.setFocus()
+    qtbot.keyClick(window.takes.view, Qt.Key.Key_A)
+    qtbot.waitUntil(lambda: window.takes.model.takes[0].verdict == "approved", timeout=10_000)
+    window.viewer.setFocus()
+    qtbot.keyClick(window.viewer, Qt.Key.Key_Right)
+    qtbot.waitUntil(lambda: "2 / 5" in window.viewer.counter.text(), timeout=10_000)
+
+
+def test_a_worker_that_is_killed_costs_a_moment(window: Window, qtbot: QtBot):
+    make_small(window, qtbot)
+    window.settings.form.tune({"frames": 9, "width": 256, "height": 256})
+    window.settings.send()
+    qtbot.waitUntil(lambda: bool(window.queue.studio.progress), timeout=PATIENCE_MS)
+    for worker in workers():
+        worker.kill()
+    until(window, qtbot, JobState.DONE)
+    assert only_job(window).attempt == 2
+
+
+def test_a_studio_that_is_killed_is_started_again_and_says_so(window: Window, qtbot: QtBot):
+    make_small(window, qtbot)
+    window.settings.form.tune({"frames": 9, "width": 256, "height": 256})
+    window.settings.send()
+    qtbot.waitUntil(lambda: bool(window.queue.studio.progress), timeout=PATIENCE_MS)
+    running = client.connect()
+    assert running is not None
+    with qtbot.waitSignal(window.queue.studio.lost, timeout=PATIENCE_MS):
+        os.kill(running.pid, signal.SIGKILL)
+    until(window, qtbot, JobState.DONE)
+    assert any("was interrupted. It goes on" in text for text in window.banner.texts())
+
+
+def test_what_was_typed_is_there_after_a_restart(window: Window, qtbot: QtBot, home: Path):
+    from desktop.remembered import Remembered
+    from desktop.studio import Studio
+    from desktop.trouble import Trouble
+
+    make_small(window, qtbot)
+    before = window.settings.unsent(), window.shots.drafts()
+    window.leave()
+    trouble = Trouble()
+    again = Window(Studio(), Remembered(), trouble)
+    qtbot.addWidget(again)
+    assert (again.settings.unsent(), again.shots.drafts()) == before
+    again.leave()
+    trouble.close()
+
+
+def test_while_a_job_runs_closing_asks_and_the_studio_goes_on(window: Window, qtbot: QtBot):
+    make_small(window, qtbot)
+    window.settings.form.tune({"frames": 9, "width": 256, "height": 256})
+    window.settings.send()
+    until(window, qtbot, JobState.RUNNING)
+    window.close()
+    assert window.isVisible() and window.quit_sheet.isVisible()
+    window.quit_sheet.reject()
+    assert window.isVisible()
+    window.leave()
+    assert not window.isVisible()
+    studio = client.connect()
+    assert studio is not None
+    qtbot.waitUntil(lambda: studio.get("/jobs")["jobs"][0]["state"] == "done", timeout=PATIENCE_MS)
+
+
+def test_every_control_says_what_it_is(window: Window):
+    nameless = []
+    for widget in window.findChildren(QWidget):
+        if not isinstance(widget, CONTROLS) or widget.objectName().startswith("qt_"):
+            continue
+        interface = QAccessible.queryAccessibleInterface(widget)
+        if interface is None or interface.text(QAccessible.Text.Name).strip():
+            continue
+        if isinstance(widget.parentWidget(), (QAbstractSpinBox, QComboBox)):  # the whole has a name
+            continue
+        nameless.append(f"{type(widget).__name__} in {type(widget.parentWidget()).__name__}")
+    assert nameless == []
+
+
+def test_no_two_actions_that_can_meet_have_the_same_key(window: Window):
+    everywhere, within = defaultdict(set), defaultdict(list)
+    for action in window.findChildren(QAction):
+        for key in action.shortcuts():
+            text = key.toString()
+            if action.shortcutContext() == Qt.ShortcutContext.WindowShortcut:
+                everywhere[text].add(action.text())
+            else:
+                within[text].append(action)
+    assert {key: names for key, names in everywhere.items() if len(names) > 1} == {}
+    shadowed = {key: [one.text() for one in within[key]] for key in everywhere if key in within}
+    assert shadowed == {}
+
+
+def test_menus_hold_every_action_of_the_panels(window: Window):
+    shown = {action for menu in window.menus for action in menu.actions()}
+    panels = (window.shots, window.settings, window.viewer, window.takes, window.queue)
+    for panel in panels:
+        assert {action for action in panel.actions_for() if action is not None} <= shown
+
+
+def test_letters_typed_into_a_text_field_are_letters(window: Window, qtbot: QtBot):
+    window.settings.form.prompt.setFocus()
+    qtbot.keyClicks(window.settings.form.prompt, "jkl wsdx tzfa rh 12 /=")
+    assert window.settings.form.prompt.toPlainText() == "jkl wsdx tzfa rh 12 /="
+
+
+def test_a_clip_that_is_dropped_becomes_a_shot(window: Window, qtbot: QtBot, tmp_path: Path):
+    from fractions import Fraction
+
+    import numpy as np
+
+    from freeswim.video.writer import write_video
+
+    path = tmp_path / "A004_C012.mp4"
+    frames = [np.full((96, 128, 3), 40 * index, np.uint8) for index in range(5)]
+    write_video(path, frames, width=128, height=96, frame_rate=Fraction(24), num_frames=5)
+    window.open_files([path])
+    qtbot.waitUntil(lambda: window.settings.sheet.clip == str(path), timeout=10_000)
+    assert window.settings.button.text() == "Regenerate clip"
+    qtbot.waitUntil(lambda: window.viewer.clips[0] is not None, timeout=10_000)
+    shown = window.viewer.clips[0]
+    assert shown is not None and (shown.path, shown.name) == (path, "Source")
+
+
+def test_the_window_never_imports_torch(home: Path):
+    program = (
+        "import sys, os; os.environ['QT_QPA_PLATFORM'] = 'offscreen'\n"
+        "from PySide6.QtWidgets import QApplication\n"
+        "from desktop.remembered import Remembered; from desktop.studio import Studio\n"
+        "from desktop.trouble import Trouble; from desktop.window import Window\n"
+        "app = QApplication([]); window = Window(Studio(), Remembered(), Trouble())\n"
+        "window.show(); app.processEvents()\n"
+        "assert not {'torch', 'diffusers', 'transformers'} & set(sys.modules)\n"
+        "window.leave(); os._exit(0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_hiding_a_column_hides_it(window: Window, qtbot: QtBot):
+    assert window.queue.isVisible()
+    qtbot.keyClick(window, Qt.Key.Key_2, CONTROL | Qt.KeyboardModifier.ShiftModifier)
+    assert not window.queue.isVisible()
+    assert window.childAt(QPoint(5, window.height() // 2)) is not None

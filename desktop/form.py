@@ -1,0 +1,648 @@
+"""The form: one sheet, field by field."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from PySide6.QtCore import QSignalBlocker, Qt, Signal
+from PySide6.QtGui import QColor, QPalette, QTextCursor
+from PySide6.QtWidgets import (
+    QApplication,
+    QButtonGroup,
+    QGridLayout,
+    QLabel,
+    QLineEdit,
+    QPlainTextEdit,
+    QSizePolicy,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from desktop import theme
+from desktop.fields import (
+    CONTROL_PX,
+    SHORT,
+    Choice,
+    FieldLabel,
+    Length,
+    Loras,
+    MediaSlot,
+    Number,
+    Seed,
+    Size,
+    Strength,
+    row,
+)
+from desktop.intake import Found, Intake
+from desktop.sheet import Flat, Library, Sheet, media_of, seconds_of
+from freeswim.errors import RequestError
+from freeswim.models.catalog import CATALOG, find_checkpoint
+from freeswim.timeline.timecode import frames_of as frames_of_timecode
+from freeswim.timeline.timecode import timecode_of
+
+LABEL_PX = 76
+PROMPT_PX = 64
+EXAMPLE = "two orange koi swimming left in green water"  # what the demo checkpoint knows
+KINDS = (("text", "Text", "From a prompt"), ("image", "Image", "From a first image"))
+KINDS = (*KINDS, ("clip", "Clip", "A clip made again at high resolution"))
+
+WEIGHTS = (("plain", "As published"), ("int8", "8 bits"), ("fp8", "fp8"), ("fp8-cast", "fp8, cast"))
+FULL_BRANCH = (
+    *(("full", "Whole frame"), ("interpolated", "Interpolated")),
+    *(("native", "Native size"), ("none", "Off")),
+)
+KEPT = (("plain", "As computed"), ("fp8", "fp8, half the memory"))
+STEP_CACHES = (("none", "None"), ("first-block", "First block"), ("taylorseer", "TaylorSeer"))
+ATTENTION = (("auto", "Automatic"), ("natten", "NATTEN"), ("flex", "Flex"), ("tiled", "Tiled"))
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A label with its field, and how they show a sheet."""
+
+    label: FieldLabel
+    field: QWidget
+    show: Callable[[Flat], None]  # gets the request's values
+    usual: Callable[[Flat], str]  # gets those of the preset: how its value is written
+    is_changed: Callable[[], bool]
+    reset: Callable[[], None]
+
+
+class Form(QWidget):
+    """Shows a sheet and changes it in place."""
+
+    changed = Signal()
+    refused = Signal(str)  # why a file that was dropped cannot be used
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sheet, self.library = Sheet(), Library()
+        self._found: dict[str, Found] = {}  # by path
+        self._asked: set[str] = set()
+        self._rows: list[_Row] = []
+        self._intake = Intake()
+        self._intake.found.connect(self._on_found)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(8, 8, 8, 8)
+        column.setSpacing(6)
+        column.addLayout(self._kind_buttons())
+        column.addWidget(self._media())
+        column.addLayout(self._main())
+        column.addWidget(self._fold())
+        column.addWidget(self._advanced())
+        column.addStretch(1)
+        self.show_sheet(self.sheet, self.library)
+
+    # ---------------------------------------------------------------------------------- parts
+
+    def _kind_buttons(self) -> Any:
+        self.kinds: dict[str, QToolButton] = {}
+        group = QButtonGroup(self)
+        for kind, words, tip in KINDS:
+            button = QToolButton()
+            button.setText(words)
+            button.setIcon(theme.icon(kind))
+            button.setToolTip(tip)
+            button.setCheckable(True)
+            button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+            button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+            button.setFixedHeight(CONTROL_PX)
+            button.setAccessibleName(f"{words}: {tip.lower()}")
+            button.clicked.connect(lambda _, kind=kind: self._set(kind=kind))
+            group.addButton(button)
+            self.kinds[kind] = button
+        return row(*self.kinds.values(), spacing=2)
+
+    def _media(self) -> QWidget:
+        self.slots = {
+            "first_image": MediaSlot("First image", "image", is_video=False),
+            "last_image": MediaSlot("Last image", "image", is_video=False),
+            "clip": MediaSlot("Clip", "clip", is_video=True),
+        }
+        for name, slot in self.slots.items():
+            slot.edited.connect(lambda path, name=name: self._set_media(name, path))
+            slot.refused.connect(self.refused)
+        self.clip_words = _secondary()
+        self.media = QWidget()
+        column = QVBoxLayout(self.media)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(4)
+        column.addLayout(row(*self.slots.values(), spacing=8))
+        column.addWidget(self.clip_words)
+        return self.media
+
+    def _main(self) -> QGridLayout:
+        grid = self._grid()
+        self.preset = Choice("Preset")
+        self.preset.edited.connect(lambda name: self._set(preset=name))
+        self.prompt = _text("Prompt", PROMPT_PX)
+        self.prompt.textChanged.connect(lambda: self._set(prompt=self.prompt.toPlainText()))
+        self.size_field, self.length, self.strength = Size(), Length(), Strength()
+        self.seed = Seed()
+        self.seed.edited.connect(lambda said: self._set(seed=said[0], is_seed_locked=said[1]))
+        _line(grid, _label("&Preset", self.preset), self.preset)
+        _line(grid, _label("P&rompt", self.prompt), self.prompt)
+        self.start = self._start(grid)
+        self._add(
+            *(grid, "Si&ze", self.size_field, ("width", "height", "draft")),
+            self._show_size,
+            lambda usual: "draft" if usual["draft"] else f"{usual['width']} × {usual['height']}",
+            "Twice the size: about four times the memory and the time.",
+        )
+        self.size_field.edited.connect(self._tune)
+        self._add(
+            *(grid, "&Length", self.length, ("frames",)),
+            self._show_length,
+            lambda usual: f"{usual['frames']} frames",
+            "The longer, the slower, and more memory. Lengths of 4n + 1 frames are computed.",
+        )
+        self.length.edited.connect(lambda frames: self._tune({"frames": frames}))
+        self._add(
+            *(grid, "S&trength", self.strength, ("refine.strength",)),
+            self._show_strength,
+            lambda usual: f"{usual['refine.strength']:.2f}",
+            "Low keeps the picture; high makes more anew, and takes longer.",
+        )
+        self.strength.edited.connect(lambda value: self._tune({"refine.strength": value}))
+        _line(grid, _label("See&d", self.seed), self.seed)
+        return grid
+
+    def _start(self, grid: QGridLayout) -> _Row:
+        """Where in the clip the take begins."""
+        self.timecode = QLineEdit()
+        self.timecode.setAccessibleName("First frame of the clip, timecode")
+        self.timecode.setFixedHeight(CONTROL_PX)
+        self.timecode.editingFinished.connect(self._on_timecode)
+        self.start_frame = Number("First frame of the clip", 0, 10**7, unit="f")
+        self.start_frame.edited.connect(lambda frame: self._set(clip_start=frame))
+        field = QWidget()
+        field.setLayout(row(self.timecode, self.start_frame))
+        field.setFocusProxy(self.timecode)
+        label = _label("Fro&m", self.timecode, "First frame of the clip that is remade.")
+        _line(grid, label, field)
+        made = _Row(
+            label,
+            field,
+            self._show_start,
+            lambda _: "the clip's first frame",
+            lambda: self.sheet.clip_start != 0,
+            lambda: self._set(clip_start=0),
+        )
+        self._keep(made)
+        return made
+
+    def _fold(self) -> QToolButton:
+        self.fold = QToolButton()
+        self.fold.setCheckable(True)
+        self.fold.setAutoRaise(True)
+        self.fold.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        self.fold.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.fold.setFixedHeight(CONTROL_PX)
+        self.fold.toggled.connect(self.open_advanced)
+        return self.fold
+
+    def _advanced(self) -> QWidget:
+        self.advanced = QWidget()
+        grid = self._grid()
+        grid.setContentsMargins(0, 0, 0, 0)
+        self.advanced.setLayout(grid)
+        self.negative = _text("Negative prompt", 56)
+        self.negative.textChanged.connect(self._on_negative)
+        label = _label("Negative", self.negative, "What the picture should not show.")
+        _line(grid, label, self.negative)
+        self._keep(
+            _Row(
+                label,
+                self.negative,
+                lambda values: self._show_text(self.negative, values["negative_prompt"]),
+                lambda usual: usual["negative_prompt"][:60] or "empty",
+                lambda: self.sheet.negative_prompt is not None,
+                lambda: self._set(negative_prompt=None),
+            )
+        )
+        models = [(one.name, one.title.partition(",")[0]) for one in CATALOG]
+        self._choice(grid, "Model", "checkpoint", models, "What the take is made with.")
+        self.loras = Loras()
+        self.loras.edited.connect(lambda loras: self._set(loras=loras))
+        _line(grid, _label("LoRAs", self.loras), self.loras)
+        self._passes(grid)
+        self._refining(grid)
+        self.open_advanced(False)
+        return self.advanced
+
+    def _passes(self, grid: QGridLayout) -> None:
+        """What both passes have, side by side."""
+        heads = QWidget()
+        heads.setLayout(row(_secondary("Base pass"), _secondary("Refine pass")))
+        grid.addWidget(heads, grid.rowCount(), 1)
+        more = "More steps: finer, slower."
+        steps = [
+            Number(f"Steps of the {words} pass", 1, 1000, step=5) for words in ("base", "refine")
+        ]
+        self._pair(grid, "Steps", steps, "steps", more)
+        follow = "How closely the prompt is followed; 1 is off, and twice as fast."
+        scales = [
+            Number(f"Guidance of the {words} pass", 1, 30, decimals=1, step=0.5)
+            for words in ("base", "refine")
+        ]
+        self._pair(grid, "Guidance", scales, "guidance_scale", follow)
+
+    def _refining(self, grid: QGridLayout) -> None:
+        """What only the refine pass has, and how weights are stored."""
+        interval = Number("Steps between refreshes", 1, 1000, unit="steps")
+        self._field(
+            *(grid, "Refresh", interval, "refine.refresh_interval"),
+            lambda value: f"{value} steps",
+            "Steps between two looks at the whole frame. More: faster, less true to the layout.",
+        )
+        shift = Number("Flow shift", 0.1, 100, decimals=1, step=0.5)
+        self._field(
+            *(grid, "Flow shift", shift, "refine.flow_shift"),
+            lambda value: f"{value:g}",
+            "Higher: more steps go to the layout, fewer to detail.",
+        )
+        name = "refine.guidance"
+        tip = "What the full branch sees. Native size: less memory and time, near."
+        self._choice(grid, "Full branch", name, FULL_BRANCH, tip)
+        tip = "What is kept between refreshes; fp8 in half the memory."
+        self._choice(grid, "Kept", "refine.kept_precision", KEPT, tip)
+        tip = "Skips work between refreshes: faster, and near."
+        self._choice(grid, "Step cache", "refine.step_cache", STEP_CACHES, tip)
+        tip = "Smaller weights need less memory and change the picture a little."
+        self._choice(grid, "Weights", "weights", WEIGHTS, tip)
+        tip = "How windows are computed: time, never the picture."
+        self._choice(grid, "Attention", "refine.attention", ATTENTION, tip)
+
+    # ----------------------------------------------------------------------- rows of the form
+
+    def _grid(self) -> QGridLayout:
+        grid = QGridLayout()
+        grid.setHorizontalSpacing(8)
+        grid.setVerticalSpacing(6)
+        grid.setColumnMinimumWidth(0, LABEL_PX)
+        grid.setColumnStretch(1, 1)
+        return grid
+
+    def _add(
+        self,
+        grid: QGridLayout,
+        text: str,
+        field: QWidget,
+        names: Sequence[str],
+        show: Callable[[Flat], None],
+        usual: Callable[[Flat], str],
+        help_text: str,
+    ) -> None:
+        """A row for fields that the preset sets."""
+        label = _label(text, field, help_text)
+        _line(grid, label, field)
+        self._keep(
+            _Row(
+                label,
+                field,
+                show,
+                usual,
+                lambda: any(name in self.sheet.tuned.get(self.sheet.preset, {}) for name in names),
+                lambda: self._untune(names),
+            )
+        )
+
+    def _keep(self, made: _Row) -> None:
+        made.label.reset.connect(made.reset)
+        self._rows.append(made)
+
+    def _field(
+        self,
+        grid: QGridLayout,
+        text: str,
+        field: Number | Choice,
+        name: str,
+        words: Callable[[Any], str],
+        help_text: str,
+    ) -> None:
+        self._add(
+            *(grid, text, field, (name,)),
+            lambda values: field.show_value(values[name]),
+            lambda usual: words(usual[name]),
+            help_text,
+        )
+        field.edited.connect(lambda value: self._tune({name: value}))
+
+    def _choice(
+        self,
+        grid: QGridLayout,
+        text: str,
+        name: str,
+        items: Sequence[tuple[str, str]],
+        help_text: str,
+    ) -> None:
+        words = dict(items)
+        self._field(
+            *(grid, text, Choice(text, items), name),
+            lambda value: words.get(value, str(value)).lower(),
+            help_text,
+        )
+
+    def _pair(
+        self, grid: QGridLayout, text: str, numbers: Sequence[Number], name: str, help_text: str
+    ) -> None:
+        """A number of each pass."""
+        names = [f"{part}.{name}" for part in ("base", "refine")]
+
+        def show(values: Flat) -> None:
+            for number, one in zip(numbers, names, strict=True):
+                number.show_value(values[one])
+
+        field = QWidget()
+        field.setLayout(row(*numbers))
+        field.setFocusProxy(numbers[0])
+        self._add(
+            *(grid, text, field, names, show),
+            lambda usual: " and ".join(f"{usual[one]:g}" for one in names),
+            help_text,
+        )
+        for number, one in zip(numbers, names, strict=True):
+            number.edited.connect(lambda value, one=one: self._tune({one: value}))
+
+    # -------------------------------------------------------------------------------- showing
+
+    def show_sheet(self, sheet: Sheet, library: Library, *, keeps_undo: bool = False) -> None:
+        """Show a sheet; from now on it is changed by what is typed.
+
+        Args:
+            keeps_undo: whether the text fields can go back to what they show now.
+        """
+        self.sheet, self.library = sheet, library
+        if library and sheet.preset not in library.all():
+            sheet.preset = library.default()
+        self._show_text(self.prompt, sheet.prompt, keeps_undo=keeps_undo)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Show the sheet as it is now."""
+        sheet, is_known = self.sheet, bool(self.library)
+        if sheet.clip in self._found and sheet.clip_facts is None:
+            sheet.clip_facts = self._found[sheet.clip].clip
+        for kind, button in self.kinds.items():
+            button.setChecked(kind == sheet.kind)
+            button.setPalette(_palette_of(is_chosen=kind == sheet.kind))
+        for name, slot in self.slots.items():
+            slot.setVisible(name in media_of(sheet.kind))
+            path = getattr(sheet, name)
+            slot.show_file(path, self._found.get(path))
+            if path and name in media_of(sheet.kind):
+                self._look_at(path)
+        self.media.setVisible(sheet.kind != "text")
+        self.clip_words.setVisible(sheet.kind == "clip" and sheet.clip_facts is not None)
+        for part in (self.start.label, self.start.field):
+            part.setVisible(sheet.kind == "clip")
+        for made in self._rows:
+            made.field.setEnabled(is_known)
+        self.preset.setEnabled(is_known)
+        self.seed.show_value(sheet.seed, sheet.is_seed_locked)
+        if is_known:
+            self._show_values()
+        else:
+            self.preset.set_items([("", "Connecting to the studio…")])
+        self._paint_fold()
+
+    def _show_values(self) -> None:
+        sheet, library = self.sheet, self.library
+        values, usual = library.values(sheet), library.baseline(sheet)
+        self._show_presets()
+        is_demo = values["checkpoint"] == "demo"
+        placeholder = f"{EXAMPLE}\n(the demo knows koi only)" if is_demo else "What the shot shows"
+        if sheet.kind == "clip":
+            placeholder = "What the clip shows; may be left empty"
+        self.prompt.setPlaceholderText(placeholder)
+        self.loras.show_value(
+            sheet.loras, has_experts=find_checkpoint(values["checkpoint"]).num_experts > 1
+        )
+        for made in self._rows:
+            made.show(values)
+            made.label.set_changed(made.is_changed(), made.usual(usual))
+
+    def _show_presets(self) -> None:
+        items: list[tuple[str, str]] = []
+        obstacles: list[str] = []
+        for name, preset in self.library.all().items():
+            obstacles.append(self.library.obstacle_of(preset, self.sheet))
+            items.append((name, " · ".join(part for part in (preset.title, obstacles[-1]) if part)))
+        self.preset.set_items(items)
+        for index, (obstacle, preset) in enumerate(
+            zip(obstacles, self.library.all().values(), strict=True)
+        ):
+            colour = QColor(theme.DISABLED if obstacle else theme.TEXT)
+            self.preset.setItemData(index, colour, Qt.ItemDataRole.ForegroundRole)
+            self.preset.setItemData(index, preset.description, Qt.ItemDataRole.ToolTipRole)
+            self.preset.setItemData(index, preset.title, SHORT)
+        self.preset.show_value(self.sheet.preset)
+        self.preset.setToolTip(self.library.preset_of(self.sheet).description)
+
+    def _show_size(self, values: Flat) -> None:
+        usual = self.library.baseline(self.sheet)
+        self.size_field.show_value(
+            values,
+            (usual["width"], usual["height"]),
+            find_checkpoint(values["checkpoint"]),
+            is_clip=self.sheet.kind == "clip",
+        )
+
+    def _show_length(self, values: Flat) -> None:
+        most = find_checkpoint(values["checkpoint"]).max_frames
+        self.length.show_value(values["frames"], self.library.rate_of(self.sheet), most)
+
+    def _show_strength(self, values: Flat) -> None:
+        self.strength.show_value(values["refine.strength"], is_clip=self.sheet.kind == "clip")
+
+    def _show_start(self, values: Flat) -> None:
+        clip, start = self.sheet.clip_facts, self.sheet.clip_start
+        self.start_frame.show_value(start)
+        self.timecode.setEnabled(clip is not None)
+        if clip is None:
+            self.clip_words.setText("")
+            self.timecode.setText("")
+            return
+        self.start_frame.setMaximum(max(start, clip.num_frames - 1))
+        if not self.timecode.hasFocus():
+            self._show_timecode()
+        self.clip_words.setText(
+            f"{clip.width} × {clip.height} · {clip.num_frames} frames · "
+            f"{seconds_of(clip.num_frames, clip.frame_rate):.2f} s · "
+            f"{float(clip.frame_rate):.6g} fps"
+        )
+
+    def _show_text(self, edit: QPlainTextEdit, text: str, *, keeps_undo: bool = True) -> None:
+        if edit.toPlainText() == text:
+            return
+        with QSignalBlocker(edit):
+            if not keeps_undo:
+                edit.setPlainText(text)
+                return
+            cursor = edit.textCursor()
+            cursor.select(QTextCursor.SelectionType.Document)
+            cursor.insertText(text)
+
+    def _paint_fold(self) -> None:
+        inside = [made for made in self._rows if self.advanced.isAncestorOf(made.field)]
+        num_changed = sum(made.is_changed() for made in inside) + bool(self.sheet.loras)
+        is_open = self.fold.isChecked()
+        words = f" · {num_changed} changed" if num_changed and not is_open else ""
+        self.fold.setText(f"&Advanced{words}")
+        self.fold.setAccessibleName(f"Advanced{words}")
+        self.fold.setArrowType(Qt.ArrowType.DownArrow if is_open else Qt.ArrowType.RightArrow)
+
+    def open_advanced(self, is_open: bool) -> None:
+        """Show or hide what is seldom changed."""
+        self.fold.setChecked(is_open)
+        self.advanced.setVisible(is_open)
+        self._paint_fold()
+
+    # -------------------------------------------------------------------------------- editing
+
+    def tune(self, changes: Flat) -> None:
+        """Change values that the preset sets, or the preset itself."""
+        if "preset" in changes:
+            self._set(**changes)
+        else:
+            self._tune(changes)
+
+    def reset_focused(self) -> None:
+        """Give the field that has the focus the preset's value again."""
+        focused = QApplication.focusWidget()
+        for made in self._rows:
+            if focused is not None and (made.field is focused or made.field.isAncestorOf(focused)):
+                made.reset()
+
+    @property
+    def problem(self) -> str:
+        """Why a file of the sheet cannot be used; empty: nothing is known against them."""
+        for name in media_of(self.sheet.kind):
+            found = self._found.get(getattr(self.sheet, name))
+            if found is not None and found.kind != ("clip" if name == "clip" else "image"):
+                return found.reason or f"{found.path.name} cannot be used here."
+        return ""
+
+    def _set(self, **values: Any) -> None:
+        for name, value in values.items():
+            setattr(self.sheet, name, value)
+        self.refresh()
+        self.changed.emit()
+
+    def _tune(self, changes: Flat) -> None:
+        usual = self.library.baseline(self.sheet)
+        for name, value in changes.items():
+            if value == usual.get(name):
+                self.sheet.changes.pop(name, None)
+            else:
+                self.sheet.changes[name] = value
+        self.refresh()
+        self.changed.emit()
+
+    def _untune(self, names: Sequence[str]) -> None:
+        for name in names:
+            self.sheet.changes.pop(name, None)
+        self.refresh()
+        self.changed.emit()
+
+    def _on_negative(self) -> None:
+        usual = self.library.baseline(self.sheet)["negative_prompt"] if self.library else ""
+        text = self.negative.toPlainText()
+        self._set(negative_prompt=None if text == usual else text)
+
+    def _on_timecode(self) -> None:
+        clip = self.sheet.clip_facts
+        if clip is None:
+            return
+        try:
+            frame = frames_of_timecode(self.timecode.text(), _timed(clip.frame_rate))
+        except RequestError as error:
+            self.refused.emit(error.message)
+        else:
+            start = min(max(0, frame - self._first()), clip.num_frames - 1)
+            if start != self.sheet.clip_start:
+                self._set(clip_start=start)
+        self._show_timecode()
+
+    def _show_timecode(self) -> None:
+        clip = self.sheet.clip_facts
+        if clip is not None:
+            words = timecode_of(self._first() + self.sheet.clip_start, _timed(clip.frame_rate))
+            self.timecode.setText(words)
+
+    def _first(self) -> int:
+        """Timecode of the clip's first frame, in frames; 0 where it carries none."""
+        clip = self.sheet.clip_facts
+        if clip is None or not clip.start_timecode:
+            return 0
+        try:
+            return frames_of_timecode(clip.start_timecode, _timed(clip.frame_rate))
+        except RequestError:
+            return 0
+
+    # ---------------------------------------------------------------------------------- files
+
+    def _set_media(self, name: str, path: str) -> None:
+        values: dict[str, Any] = {name: path}
+        if name == "clip":
+            values |= {"clip_facts": None, "clip_start": 0}
+        self._found.pop(path, None)
+        self._set(**values)
+
+    def _look_at(self, path: str) -> None:
+        if path not in self._found and path not in self._asked:
+            self._asked.add(path)
+            self._intake.look_at_media(Path(path))
+
+    def _on_found(self, found: list[Found]) -> None:
+        for one in found:
+            path = str(one.path)
+            self._asked.discard(path)
+            self._found[path] = one
+        self.refresh()
+        self.changed.emit()
+
+
+def _palette_of(*, is_chosen: bool) -> QPalette:
+    """Colours of a button that is the chosen one of several."""
+    palette = QApplication.palette()
+    if is_chosen:
+        # Darker, for the style lightens what is pressed.
+        palette.setColor(QPalette.ColorRole.Button, QColor(theme.ACCENT).darker(130))
+        palette.setColor(QPalette.ColorRole.ButtonText, QColor(theme.ON_ACCENT))
+    return palette
+
+
+def _label(text: str, field: QWidget, help_text: str = "") -> FieldLabel:
+    label = FieldLabel(text, help_text)
+    label.setBuddy(field.number if isinstance(field, Strength) else field.focusProxy() or field)
+    return label
+
+
+def _line(grid: QGridLayout, label: FieldLabel, field: QWidget) -> None:
+    number = grid.rowCount()
+    grid.addWidget(label, number, 0, Qt.AlignmentFlag.AlignTop)
+    grid.addWidget(field, number, 1)
+
+
+def _secondary(text: str = "") -> QLabel:
+    label = QLabel(text)
+    label.setProperty("role", "secondary")
+    return label
+
+
+def _text(name: str, height: int) -> QPlainTextEdit:
+    edit = QPlainTextEdit(tabChangesFocus=True)
+    edit.setAccessibleName(name)
+    edit.setFixedHeight(height)
+    return edit
+
+
+def _timed(rate: Fraction) -> Fraction:
+    """A rate that timecode can count."""
+    return max(rate, Fraction(1))

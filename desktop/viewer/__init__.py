@@ -1,0 +1,5 @@
+"""The viewer: one or two clips, frame-exact, compared side against side.
+
+`frames` decodes, `reel` keeps what was decoded, `player` has the one clock, `canvas` paints, and
+`panel` is what the window sees of it all.
+"""
