@@ -11,6 +11,7 @@ sRGB, which is how viewers and 3D programs show them, and clipped at 1.
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 from av.video.frame import VideoFrame
@@ -48,6 +49,9 @@ class Converter:
     def __init__(self, sample_aspect_ratio: Fraction | None) -> None:
         self._stretch = sample_aspect_ratio or Fraction(1)
         self._scaler = VideoReformatter()
+        # A clip has one. In PyAV 18 a frame whose side data was looked at refers to itself, and
+        # stays until the garbage collector comes by: at 4K gigabytes later.
+        self._turn: _Turn | None = None
 
     def pixels(self, frame: VideoFrame) -> np.ndarray:
         """One frame as displayed.
@@ -66,7 +70,9 @@ class Converter:
             rgb = self._from_yuv(frame)
         else:
             raise UnsupportedPixels(f"pixel format {name}")
-        return _upright(frame, rgb)
+        if self._turn is None:
+            self._turn = _turn_of(frame)
+        return self._turn.of(rgb)
 
     def _planes(self, frame: VideoFrame, name: str, color_range: ColorRange) -> list[np.ndarray]:
         # The same range on both sides keeps swscale from touching the values.
@@ -182,20 +188,36 @@ def _rgb(
     return rgb
 
 
-def _upright(frame: VideoFrame, rgb: np.ndarray) -> np.ndarray:
-    """The picture turned and mirrored as its display matrix says."""
+class _Turn(NamedTuple):
+    """How a picture is brought upright: swap its axes, then mirror."""
+
+    swaps: bool = False
+    mirrors_rows: bool = False
+    mirrors_columns: bool = False
+
+    def of(self, rgb: np.ndarray) -> np.ndarray:
+        """The picture upright."""
+        if not any(self):
+            return rgb
+        if self.swaps:
+            rgb = rgb.transpose(1, 0, 2)
+        rows, columns = -1 if self.mirrors_rows else 1, -1 if self.mirrors_columns else 1
+        return np.ascontiguousarray(rgb[::rows, ::columns])
+
+
+def _turn_of(frame: VideoFrame) -> _Turn:
+    """What the frame's display matrix says."""
     try:
         side = frame.side_data.get("DISPLAYMATRIX")
     except ValueError as error:  # PyAV 18 knows not all kinds, such as EXIF of TIFF
         if frame.rotation:
             raise UnsupportedPixels("a rotation that is not known") from error
-        return rgb
+        return _Turn()
     if side is None:
-        return rgb
+        return _Turn()
     # x' = a x + c y, y' = b x + d y
     (a, b), (c, d) = np.sign(np.frombuffer(bytes(side), np.int32).reshape(3, 3)[:2, :2]).tolist()
     if (a == d == 0) == (b == c == 0):
         raise UnsupportedPixels("a rotation that is not a quarter turn")
-    if a == 0:
-        rgb, a, d = rgb.transpose(1, 0, 2), c, b
-    return np.ascontiguousarray(rgb[:: 1 if d > 0 else -1, :: 1 if a > 0 else -1])
+    across, down = (c, b) if a == 0 else (a, d)
+    return _Turn(a == 0, down <= 0, across <= 0)

@@ -1,5 +1,6 @@
 """Frames come out exact, in order and in the right colours; hostile files do not get in."""
 
+import gc
 import json
 import os
 import re
@@ -752,3 +753,17 @@ def test_bad_images_are_refused(tmp_path: Path):
     for name in ("moving.gif", "bomb.png", "long.png"):
         with pytest.raises(MediaError, match=name):
             read_image(tmp_path / name)
+
+
+def test_frames_that_were_read_are_let_go_of(tmp_path: Path, make_video: MakeVideo):
+    """Without the garbage collector: PyAV's frames may refer to themselves."""
+    path = make_video("movie.mov", *X264)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in read_frames(path):
+            pass
+        kept = [one for one in gc.get_objects() if isinstance(one, av.VideoFrame)]
+    finally:
+        gc.enable()
+    assert len(kept) <= 2
