@@ -254,4 +254,4 @@ def _minutes(minutes: float) -> str:
 def _gb(num_bytes: float) -> str:
     """Gigabytes with a decimal below ten; never nothing of something."""
     gigabytes = num_bytes / GB
-    return f"{gigabytes:.0f} GB" if gigabytes >= 10 else f"{max(0.1, gigabytes):.2g} GB"
+    return f"{gigabytes:.0f} GB" if gigabytes >= 10 else f"{max(0.1, round(gigabytes, 1)):g} GB"

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from PySide6.QtCore import QSignalBlocker, Qt, Signal
-from PySide6.QtGui import QColor, QPalette, QTextCursor
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QColor, QPalette
 from PySide6.QtWidgets import (
     QApplication,
     QButtonGroup,
-    QGridLayout,
-    QLabel,
     QLineEdit,
-    QPlainTextEdit,
     QSizePolicy,
     QToolButton,
     QVBoxLayout,
@@ -24,24 +20,24 @@ from PySide6.QtWidgets import (
 )
 
 from desktop import theme
+from desktop.advanced import Advanced
 from desktop.fields import (
     CONTROL_PX,
     SHORT,
     Choice,
-    FieldLabel,
     Length,
-    Loras,
-    MediaSlot,
     Number,
     Seed,
     Size,
     Strength,
     row,
 )
+from desktop.file_fields import MediaSlot
 from desktop.intake import Found, Intake
+from desktop.rows import Row, Rows, secondary, show_text, text_field
 from desktop.sheet import Flat, Library, Sheet, media_of, seconds_of
 from freeswim.errors import RequestError
-from freeswim.models.catalog import CATALOG, find_checkpoint
+from freeswim.models.catalog import find_checkpoint
 from freeswim.timeline.timecode import frames_of as frames_of_timecode
 from freeswim.timeline.timecode import timecode_of
 
@@ -50,27 +46,6 @@ PROMPT_PX = 64
 EXAMPLE = "two orange koi swimming left in green water"  # what the demo checkpoint knows
 KINDS = (("text", "Text", "From a prompt"), ("image", "Image", "From a first image"))
 KINDS = (*KINDS, ("clip", "Clip", "A clip made again at high resolution"))
-
-WEIGHTS = (("plain", "As published"), ("int8", "8 bits"), ("fp8", "fp8"), ("fp8-cast", "fp8, cast"))
-FULL_BRANCH = (
-    *(("full", "Whole frame"), ("interpolated", "Interpolated")),
-    *(("native", "Native size"), ("none", "Off")),
-)
-KEPT = (("plain", "As computed"), ("fp8", "fp8, half the memory"))
-STEP_CACHES = (("none", "None"), ("first-block", "First block"), ("taylorseer", "TaylorSeer"))
-ATTENTION = (("auto", "Automatic"), ("natten", "NATTEN"), ("flex", "Flex"), ("tiled", "Tiled"))
-
-
-@dataclass(frozen=True)
-class _Row:
-    """A label with its field, and how they show a sheet."""
-
-    label: FieldLabel
-    field: QWidget
-    show: Callable[[Flat], None]  # gets the request's values
-    usual: Callable[[Flat], str]  # gets those of the preset: how its value is written
-    is_changed: Callable[[], bool]
-    reset: Callable[[], None]
 
 
 class Form(QWidget):
@@ -84,18 +59,25 @@ class Form(QWidget):
         self.sheet, self.library = Sheet(), Library()
         self._found: dict[str, Found] = {}  # by path
         self._asked: set[str] = set()
-        self._rows: list[_Row] = []
         self._intake = Intake()
         self._intake.found.connect(self._on_found)
+        self.advanced = Advanced()
         column = QVBoxLayout(self)
         column.setContentsMargins(8, 8, 8, 8)
         column.setSpacing(6)
         column.addLayout(self._kind_buttons())
         column.addWidget(self._media())
-        column.addLayout(self._main())
+        column.addWidget(self._main())
         column.addWidget(self._fold())
-        column.addWidget(self._advanced())
+        column.addWidget(self.advanced)
+        self.open_advanced(False)
         column.addStretch(1)
+        self.advanced.negative.textChanged.connect(self._on_negative)
+        self.advanced.negative_reset.connect(lambda: self._set(negative_prompt=None))
+        self.advanced.loras.edited.connect(lambda loras: self._set(loras=loras))
+        for rows in (self.rows, self.advanced):
+            rows.tuned.connect(self._tune)
+            rows.untuned.connect(self._untune)
         self.show_sheet(self.sheet, self.library)
 
     # ---------------------------------------------------------------------------------- parts
@@ -127,7 +109,7 @@ class Form(QWidget):
         for name, slot in self.slots.items():
             slot.edited.connect(lambda path, name=name: self._set_media(name, path))
             slot.refused.connect(self.refused)
-        self.clip_words = _secondary()
+        self.clip_words = secondary()
         self.media = QWidget()
         column = QVBoxLayout(self.media)
         column.setContentsMargins(0, 0, 0, 0)
@@ -136,43 +118,43 @@ class Form(QWidget):
         column.addWidget(self.clip_words)
         return self.media
 
-    def _main(self) -> QGridLayout:
-        grid = self._grid()
+    def _main(self) -> Rows:
+        self.rows = rows = Rows()
         self.preset = Choice("Preset")
         self.preset.edited.connect(lambda name: self._set(preset=name))
-        self.prompt = _text("Prompt", PROMPT_PX)
+        self.prompt = text_field("Prompt", PROMPT_PX)
         self.prompt.textChanged.connect(lambda: self._set(prompt=self.prompt.toPlainText()))
         self.size_field, self.length, self.strength = Size(), Length(), Strength()
         self.seed = Seed()
         self.seed.edited.connect(lambda said: self._set(seed=said[0], is_seed_locked=said[1]))
-        _line(grid, _label("&Preset", self.preset), self.preset)
-        _line(grid, _label("P&rompt", self.prompt), self.prompt)
-        self.start = self._start(grid)
-        self._add(
-            *(grid, "Si&ze", self.size_field, ("width", "height", "draft")),
+        rows.line("&Preset", self.preset)
+        rows.line("P&rompt", self.prompt)
+        self.start = self._start(rows)
+        rows.add(
+            *("Si&ze", self.size_field, ("width", "height", "draft")),
             self._show_size,
             lambda usual: "draft" if usual["draft"] else f"{usual['width']} × {usual['height']}",
             "Twice the size: about four times the memory and the time.",
         )
         self.size_field.edited.connect(self._tune)
-        self._add(
-            *(grid, "&Length", self.length, ("frames",)),
+        rows.add(
+            *("&Length", self.length, ("frames",)),
             self._show_length,
             lambda usual: f"{usual['frames']} frames",
             "The longer, the slower, and more memory. Lengths of 4n + 1 frames are computed.",
         )
         self.length.edited.connect(lambda frames: self._tune({"frames": frames}))
-        self._add(
-            *(grid, "S&trength", self.strength, ("refine.strength",)),
+        rows.add(
+            *("S&trength", self.strength, ("refine.strength",)),
             self._show_strength,
             lambda usual: f"{usual['refine.strength']:.2f}",
             "Low keeps the picture; high makes more anew, and takes longer.",
         )
         self.strength.edited.connect(lambda value: self._tune({"refine.strength": value}))
-        _line(grid, _label("See&d", self.seed), self.seed)
-        return grid
+        rows.line("See&d", self.seed, "The same seed and settings give the same take.")
+        return rows
 
-    def _start(self, grid: QGridLayout) -> _Row:
+    def _start(self, rows: Rows) -> Row:
         """Where in the clip the take begins."""
         self.timecode = QLineEdit()
         self.timecode.setAccessibleName("First frame of the clip, timecode")
@@ -183,17 +165,15 @@ class Form(QWidget):
         field = QWidget()
         field.setLayout(row(self.timecode, self.start_frame))
         field.setFocusProxy(self.timecode)
-        label = _label("Fro&m", self.timecode, "First frame of the clip that is remade.")
-        _line(grid, label, field)
-        made = _Row(
-            label,
+        made = Row(
+            rows.line("Fro&m", field, "First frame of the clip that is remade."),
             field,
             self._show_start,
             lambda _: "the clip's first frame",
-            lambda: self.sheet.clip_start != 0,
+            lambda sheet: sheet.clip_start != 0,
             lambda: self._set(clip_start=0),
         )
-        self._keep(made)
+        rows.keep(made)
         return made
 
     def _fold(self) -> QToolButton:
@@ -206,169 +186,6 @@ class Form(QWidget):
         self.fold.toggled.connect(self.open_advanced)
         return self.fold
 
-    def _advanced(self) -> QWidget:
-        self.advanced = QWidget()
-        grid = self._grid()
-        grid.setContentsMargins(0, 0, 0, 0)
-        self.advanced.setLayout(grid)
-        self.negative = _text("Negative prompt", 56)
-        self.negative.textChanged.connect(self._on_negative)
-        label = _label("Negative", self.negative, "What the picture should not show.")
-        _line(grid, label, self.negative)
-        self._keep(
-            _Row(
-                label,
-                self.negative,
-                lambda values: self._show_text(self.negative, values["negative_prompt"]),
-                lambda usual: usual["negative_prompt"][:60] or "empty",
-                lambda: self.sheet.negative_prompt is not None,
-                lambda: self._set(negative_prompt=None),
-            )
-        )
-        models = [(one.name, one.title.partition(",")[0]) for one in CATALOG]
-        self._choice(grid, "Model", "checkpoint", models, "What the take is made with.")
-        self.loras = Loras()
-        self.loras.edited.connect(lambda loras: self._set(loras=loras))
-        _line(grid, _label("LoRAs", self.loras), self.loras)
-        self._passes(grid)
-        self._refining(grid)
-        self.open_advanced(False)
-        return self.advanced
-
-    def _passes(self, grid: QGridLayout) -> None:
-        """What both passes have, side by side."""
-        heads = QWidget()
-        heads.setLayout(row(_secondary("Base pass"), _secondary("Refine pass")))
-        grid.addWidget(heads, grid.rowCount(), 1)
-        more = "More steps: finer, slower."
-        steps = [
-            Number(f"Steps of the {words} pass", 1, 1000, step=5) for words in ("base", "refine")
-        ]
-        self._pair(grid, "Steps", steps, "steps", more)
-        follow = "How closely the prompt is followed; 1 is off, and twice as fast."
-        scales = [
-            Number(f"Guidance of the {words} pass", 1, 30, decimals=1, step=0.5)
-            for words in ("base", "refine")
-        ]
-        self._pair(grid, "Guidance", scales, "guidance_scale", follow)
-
-    def _refining(self, grid: QGridLayout) -> None:
-        """What only the refine pass has, and how weights are stored."""
-        interval = Number("Steps between refreshes", 1, 1000, unit="steps")
-        self._field(
-            *(grid, "Refresh", interval, "refine.refresh_interval"),
-            lambda value: f"{value} steps",
-            "Steps between two looks at the whole frame. More: faster, less true to the layout.",
-        )
-        shift = Number("Flow shift", 0.1, 100, decimals=1, step=0.5)
-        self._field(
-            *(grid, "Flow shift", shift, "refine.flow_shift"),
-            lambda value: f"{value:g}",
-            "Higher: more steps go to the layout, fewer to detail.",
-        )
-        name = "refine.guidance"
-        tip = "What the full branch sees. Native size: less memory and time, near."
-        self._choice(grid, "Full branch", name, FULL_BRANCH, tip)
-        tip = "What is kept between refreshes; fp8 in half the memory."
-        self._choice(grid, "Kept", "refine.kept_precision", KEPT, tip)
-        tip = "Skips work between refreshes: faster, and near."
-        self._choice(grid, "Step cache", "refine.step_cache", STEP_CACHES, tip)
-        tip = "Smaller weights need less memory and change the picture a little."
-        self._choice(grid, "Weights", "weights", WEIGHTS, tip)
-        tip = "How windows are computed: time, never the picture."
-        self._choice(grid, "Attention", "refine.attention", ATTENTION, tip)
-
-    # ----------------------------------------------------------------------- rows of the form
-
-    def _grid(self) -> QGridLayout:
-        grid = QGridLayout()
-        grid.setHorizontalSpacing(8)
-        grid.setVerticalSpacing(6)
-        grid.setColumnMinimumWidth(0, LABEL_PX)
-        grid.setColumnStretch(1, 1)
-        return grid
-
-    def _add(
-        self,
-        grid: QGridLayout,
-        text: str,
-        field: QWidget,
-        names: Sequence[str],
-        show: Callable[[Flat], None],
-        usual: Callable[[Flat], str],
-        help_text: str,
-    ) -> None:
-        """A row for fields that the preset sets."""
-        label = _label(text, field, help_text)
-        _line(grid, label, field)
-        self._keep(
-            _Row(
-                label,
-                field,
-                show,
-                usual,
-                lambda: any(name in self.sheet.tuned.get(self.sheet.preset, {}) for name in names),
-                lambda: self._untune(names),
-            )
-        )
-
-    def _keep(self, made: _Row) -> None:
-        made.label.reset.connect(made.reset)
-        self._rows.append(made)
-
-    def _field(
-        self,
-        grid: QGridLayout,
-        text: str,
-        field: Number | Choice,
-        name: str,
-        words: Callable[[Any], str],
-        help_text: str,
-    ) -> None:
-        self._add(
-            *(grid, text, field, (name,)),
-            lambda values: field.show_value(values[name]),
-            lambda usual: words(usual[name]),
-            help_text,
-        )
-        field.edited.connect(lambda value: self._tune({name: value}))
-
-    def _choice(
-        self,
-        grid: QGridLayout,
-        text: str,
-        name: str,
-        items: Sequence[tuple[str, str]],
-        help_text: str,
-    ) -> None:
-        words = dict(items)
-        self._field(
-            *(grid, text, Choice(text, items), name),
-            lambda value: words.get(value, str(value)).lower(),
-            help_text,
-        )
-
-    def _pair(
-        self, grid: QGridLayout, text: str, numbers: Sequence[Number], name: str, help_text: str
-    ) -> None:
-        """A number of each pass."""
-        names = [f"{part}.{name}" for part in ("base", "refine")]
-
-        def show(values: Flat) -> None:
-            for number, one in zip(numbers, names, strict=True):
-                number.show_value(values[one])
-
-        field = QWidget()
-        field.setLayout(row(*numbers))
-        field.setFocusProxy(numbers[0])
-        self._add(
-            *(grid, text, field, names, show),
-            lambda usual: " and ".join(f"{usual[one]:g}" for one in names),
-            help_text,
-        )
-        for number, one in zip(numbers, names, strict=True):
-            number.edited.connect(lambda value, one=one: self._tune({one: value}))
-
     # -------------------------------------------------------------------------------- showing
 
     def show_sheet(self, sheet: Sheet, library: Library, *, keeps_undo: bool = False) -> None:
@@ -380,7 +197,7 @@ class Form(QWidget):
         self.sheet, self.library = sheet, library
         if library and sheet.preset not in library.all():
             sheet.preset = library.default()
-        self._show_text(self.prompt, sheet.prompt, keeps_undo=keeps_undo)
+        show_text(self.prompt, sheet.prompt, keeps_undo=keeps_undo)
         self.refresh()
 
     def refresh(self) -> None:
@@ -401,7 +218,8 @@ class Form(QWidget):
         self.clip_words.setVisible(sheet.kind == "clip" and sheet.clip_facts is not None)
         for part in (self.start.label, self.start.field):
             part.setVisible(sheet.kind == "clip")
-        for made in self._rows:
+        self.advanced.setEnabled(is_known)
+        for made in self.rows.rows:
             made.field.setEnabled(is_known)
         self.preset.setEnabled(is_known)
         self.seed.show_value(sheet.seed, sheet.is_seed_locked)
@@ -420,12 +238,11 @@ class Form(QWidget):
         if sheet.kind == "clip":
             placeholder = "What the clip shows; may be left empty"
         self.prompt.setPlaceholderText(placeholder)
-        self.loras.show_value(
+        self.advanced.loras.show_value(
             sheet.loras, has_experts=find_checkpoint(values["checkpoint"]).num_experts > 1
         )
-        for made in self._rows:
-            made.show(values)
-            made.label.set_changed(made.is_changed(), made.usual(usual))
+        for rows in (self.rows, self.advanced):
+            rows.show_sheet(sheet, values, usual)
 
     def _show_presets(self) -> None:
         items: list[tuple[str, str]] = []
@@ -477,20 +294,8 @@ class Form(QWidget):
             f"{float(clip.frame_rate):.6g} fps"
         )
 
-    def _show_text(self, edit: QPlainTextEdit, text: str, *, keeps_undo: bool = True) -> None:
-        if edit.toPlainText() == text:
-            return
-        with QSignalBlocker(edit):
-            if not keeps_undo:
-                edit.setPlainText(text)
-                return
-            cursor = edit.textCursor()
-            cursor.select(QTextCursor.SelectionType.Document)
-            cursor.insertText(text)
-
     def _paint_fold(self) -> None:
-        inside = [made for made in self._rows if self.advanced.isAncestorOf(made.field)]
-        num_changed = sum(made.is_changed() for made in inside) + bool(self.sheet.loras)
+        num_changed = self.advanced.num_changed(self.sheet) + bool(self.sheet.loras)
         is_open = self.fold.isChecked()
         words = f" · {num_changed} changed" if num_changed and not is_open else ""
         self.fold.setText(f"&Advanced{words}")
@@ -515,7 +320,7 @@ class Form(QWidget):
     def reset_focused(self) -> None:
         """Give the field that has the focus the preset's value again."""
         focused = QApplication.focusWidget()
-        for made in self._rows:
+        for made in (*self.rows.rows, *self.advanced.rows):
             if focused is not None and (made.field is focused or made.field.isAncestorOf(focused)):
                 made.reset()
 
@@ -552,7 +357,7 @@ class Form(QWidget):
 
     def _on_negative(self) -> None:
         usual = self.library.baseline(self.sheet)["negative_prompt"] if self.library else ""
-        text = self.negative.toPlainText()
+        text = self.advanced.negative.toPlainText()
         self._set(negative_prompt=None if text == usual else text)
 
     def _on_timecode(self) -> None:
@@ -616,31 +421,6 @@ def _palette_of(*, is_chosen: bool) -> QPalette:
         palette.setColor(QPalette.ColorRole.Button, QColor(theme.ACCENT).darker(130))
         palette.setColor(QPalette.ColorRole.ButtonText, QColor(theme.ON_ACCENT))
     return palette
-
-
-def _label(text: str, field: QWidget, help_text: str = "") -> FieldLabel:
-    label = FieldLabel(text, help_text)
-    label.setBuddy(field.number if isinstance(field, Strength) else field.focusProxy() or field)
-    return label
-
-
-def _line(grid: QGridLayout, label: FieldLabel, field: QWidget) -> None:
-    number = grid.rowCount()
-    grid.addWidget(label, number, 0, Qt.AlignmentFlag.AlignTop)
-    grid.addWidget(field, number, 1)
-
-
-def _secondary(text: str = "") -> QLabel:
-    label = QLabel(text)
-    label.setProperty("role", "secondary")
-    return label
-
-
-def _text(name: str, height: int) -> QPlainTextEdit:
-    edit = QPlainTextEdit(tabChangesFocus=True)
-    edit.setAccessibleName(name)
-    edit.setFixedHeight(height)
-    return edit
 
 
 def _timed(rate: Fraction) -> Fraction:

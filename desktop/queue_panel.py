@@ -635,11 +635,12 @@ class QueuePanel(QWidget):
         self.notice.act.click()
 
     def _leave_list(self, job_ids: Sequence[str]) -> None:
-        """Show jobs at their end no more. The studio forgets only all of them, so not before."""
+        """Show jobs at their end no more."""
         self.queue.hide(job_ids)
         self.finished.hide(job_ids)
-        if job_ids and not self.queue.num_failed and not self.finished.rowCount():
-            self.studio.order(partial(_post, "/jobs/clear", {}), None, self.notice.complain)
+        for first in range(0, len(job_ids), MOST_ROWS):
+            asked = {"ids": list(job_ids[first : first + MOST_ROWS])}
+            self.studio.order(partial(_post, "/jobs/clear", asked), None, self.notice.complain)
         self._say()
 
     def _clear_finished(self) -> None:

@@ -38,12 +38,15 @@ _WORD = re.compile(r"[\u2e80-\ua4cf\uac00-\ud7ff\uf900-\ufaff]|[^\W_\u2e80-\ua4c
 
 # A path, to the end of its quotes or of its line: nobody knows where one with spaces ends.
 _NAMED = ("takes", "models", "data", "packages", "python", "freeswim", "home")
+_NAME = f"<(?:{'|'.join(_NAMED)})>"
 _BEGIN = r"(?:file://)?(?:/(?=[^/\s])|~[\\/]|\\\\|[A-Za-z]:[\\/])"
+_QUOTED = r"[^'\"\n]*(?=\1(?!\w))"
+_BARE = r"(?:(?! cannot be )[^\n])*"  # which is how our own errors go on after a path
 _PATH = re.compile(
-    rf"(?<=(['\"])){_BEGIN}[^'\"\n]*(?=\1(?!\w))"
-    rf"|(?<![\w/]){''.join(f'(?<!<{name}>)' for name in _NAMED)}{_BEGIN}[^\n]*"
+    rf"(?<=(['\"])){_BEGIN}{_QUOTED}"
+    rf"|(?<![\w/]){''.join(f'(?<!<{name}>)' for name in _NAMED)}{_BEGIN}{_BARE}"
 )
-_AFTER_NAME = re.compile(rf"<(?:{'|'.join(_NAMED)})>[\\/][^'\"\n]*")
+_AFTER_NAME = re.compile(rf"(?<=(['\"])){_NAME}[\\/]{_QUOTED}|{_NAME}[\\/]{_BARE}")
 _OURS = re.compile(  # what may follow; the rest is of somebody's own making
     r"<data>(?:[\\/](?:jobs|logs|backups|run|app|models|attempt-\d+|checkpoints|[0-9a-f]{16}"
     r"|[\w.-]+\.(?:log|db|jsonl?|lock))\b)*"

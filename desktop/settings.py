@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 from pydantic import ValidationError
@@ -24,6 +23,7 @@ from desktop import theme
 from desktop.estimate import Estimate, link
 from desktop.fields import row
 from desktop.form import Form
+from desktop.orders import Order, Outcome, carry_out, seeds_of
 from desktop.preset_chooser import PresetChooser
 from desktop.sheet import Library, Sheet
 from desktop.shot_rows import ShotDraft, ShotOrDraft, key_of
@@ -38,22 +38,6 @@ from freeswim.studio.wire import PresetSaid
 MANY_SEEDS = 4
 _SHOT_OF_JOB = {"name": "shot_name", "created_at": "created_at", "seq": "seq"}
 EDITABLE = (JobState.QUEUED, JobState.PAUSED, JobState.WAITING)
-
-
-@dataclass(frozen=True)
-class _Order:
-    """One submission, and the shot that it is for."""
-
-    key: str
-    submission: Json
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    """What became of orders: those that were carried out, and what stopped the others."""
-
-    added: list[tuple[str, list[Json]]]  # key, jobs
-    error: FreeswimError | None
 
 
 class SettingsPanel(QWidget):
@@ -213,10 +197,12 @@ class SettingsPanel(QWidget):
 
     def show_shot(self, shot: ShotOrDraft | None) -> None:
         """Show the settings of a shot; None: of one that is not there yet."""
-        self._job = None
+        was_editing, self._job = self._job is not None, None
         self._shot = shot
         self._selected = [] if shot is None else [shot]
         self._show()
+        if was_editing:
+            self.job_left.emit()
 
     def set_selected(self, shots: Sequence[ShotOrDraft]) -> None:
         """What the button adds, where it is more than the shot that is shown."""
@@ -379,29 +365,29 @@ class SettingsPanel(QWidget):
         if self._job is not None:
             self._save(self._job)
             return
-        orders: list[_Order] = []
+        orders: list[Order] = []
         for key in self._keys():
             sheet = self._sheet_of(key)
             asked = self._library.submission(sheet)
             if draft:
                 asked["request"]["draft"] = True
             if num_seeds > 1:
-                asked["seeds"] = _seeds(sheet, num_seeds)
-            orders.append(_Order(key, asked | {"front": front} | self._place(key)))
+                asked["seeds"] = seeds_of(sheet, num_seeds)
+            orders.append(Order(key, asked | {"front": front} | self._place(key)))
         self._order(orders, front=front)
 
     def send_with_presets(self, names: Sequence[str]) -> None:
         """Add a job with each of several presets, as if each were chosen in turn."""
         if self._obstacle():
             return
-        orders: list[_Order] = []
+        orders: list[Order] = []
         for key in self._keys():
             sheet = self._sheet_of(key).model_copy(deep=True)
             if not sheet.is_seed_locked:  # presets are compared by the same one
                 sheet.seed, sheet.is_seed_locked = random.randrange(MAX_SEED + 1), True
             for name in names:
                 asked = self._library.submission(sheet.with_preset(name))
-                orders.append(_Order(key, asked | self._place(key)))
+                orders.append(Order(key, asked | self._place(key)))
         self._order(orders, front=False)
 
     def _place(self, key: str) -> Json:
@@ -414,38 +400,22 @@ class SettingsPanel(QWidget):
             return {"shot": {"name": shot.name}} if shot.name else {}
         return {}
 
-    def _order(self, orders: list[_Order], *, front: bool) -> None:
+    def _order(self, orders: list[Order], *, front: bool) -> None:
         self._being_sent |= {order.key for order in orders if "shot_id" not in order.submission}
-        # Each goes to the very front, so the last one goes first.
-        in_turn = orders[::-1] if front else orders
 
-        def carry_out(client: Client) -> _Outcome:
-            added: list[tuple[str, list[Json]]] = []
-            shot_ids: dict[str, str] = {}
-            for order in in_turn:
-                submission = dict(order.submission)
-                if order.key in shot_ids:
-                    submission.pop("shot", None)
-                    submission["shot_id"] = shot_ids[order.key]
-                try:
-                    jobs = client.submit(submission)
-                except FreeswimError as error:
-                    return _Outcome(added, error)
-                added.append((order.key, jobs))
-                shot_ids[order.key] = jobs[0]["shot_id"]
-            return _Outcome(added, None)
-
-        def settle(outcome: _Outcome) -> None:
+        def settle(outcome: Outcome) -> None:
             self._being_sent -= {order.key for order in orders}
             self._settle(outcome)
 
         def fail(error: FreeswimError) -> None:
-            settle(_Outcome([], error))
+            settle(Outcome([], error))
 
-        self._studio.order(carry_out, settle, fail)
+        # Each goes to the very front, so the last one goes first.
+        in_turn = orders[::-1] if front else orders
+        self._studio.order(lambda client: carry_out(client, in_turn), settle, fail)
         self._show_button()
 
-    def _settle(self, outcome: _Outcome) -> None:
+    def _settle(self, outcome: Outcome) -> None:
         for key, jobs in outcome.added:
             self._take_over(key, jobs[-1])
         if outcome.added:
@@ -590,13 +560,6 @@ class SettingsPanel(QWidget):
     def forget_shot(self, key: str) -> None:
         """A draft was thrown away for good."""
         self._sheets.pop(key, None)
-
-
-def _seeds(sheet: Sheet, count: int) -> list[int]:
-    """Seeds of one submission: the locked one and those after it, or new ones."""
-    if sheet.is_seed_locked:
-        return [(sheet.seed + number) % (MAX_SEED + 1) for number in range(count)]
-    return random.sample(range(MAX_SEED + 1), count)
 
 
 def _read_sheet(said: Any) -> Sheet:

@@ -26,7 +26,6 @@ from PySide6.QtGui import (
 )
 from PySide6.QtWidgets import (
     QApplication,
-    QFileDialog,
     QFrame,
     QLabel,
     QLineEdit,
@@ -37,7 +36,7 @@ from PySide6.QtWidgets import (
 from desktop.drop import DropOverlay
 from desktop.estimate import link
 from desktop.fields import CONTROL_PX, row, tool
-from desktop.intake import IMAGES, OTHERS, VIDEOS, Found, Intake, paths_in, refusal
+from desktop.intake import Found, Intake, paths_in, refusal
 from desktop.shot_rows import Role, ShotDraft, ShotOrDraft, ShotsModel, key_of, read_draft, rows_of
 from desktop.shots_list import ShotsList
 from desktop.studio import Changed, Studio
@@ -124,7 +123,6 @@ class ShotsPanel(QWidget):
             return made
 
         self.add = action("&New shot", self.new_shot, "A shot of its own", "Ctrl+N")
-        self.open = action("&Open files…", self._open, "Shots from videos and images", "Ctrl+O")
         self.duplicate = action(
             "&Duplicate", self.duplicate_shot, "A new shot with the same settings", "Ctrl+D"
         )
@@ -136,7 +134,7 @@ class ShotsPanel(QWidget):
             "&Paste files", self._paste, "Shots from copied files or paths", "Ctrl+V"
         )
         self.find_shot = action("&Find shot", self._find, "Search names and prompts", "Ctrl+F")
-        for one in (self.add, self.open, self.duplicate, self.find_shot):
+        for one in (self.add, self.duplicate, self.find_shot):
             self.addAction(one)
         for one in (self.rename, self.remove, self.paste):  # in text fields these mean others
             one.setShortcutContext(Qt.ShortcutContext.WidgetShortcut)
@@ -145,7 +143,7 @@ class ShotsPanel(QWidget):
     def actions_for(self) -> list[QAction | None]:
         """For the window's menus, in their order; None: a line between."""
         return [
-            *(self.add, self.open, self.paste, None),
+            *(self.add, self.paste, None),
             *(self.duplicate, self.rename, self.remove, None, self.find_shot),
         ]
 
@@ -233,11 +231,18 @@ class ShotsPanel(QWidget):
 
     def new_shot(self) -> ShotDraft:
         """A shot of its own, chosen."""
-        return self._add(ShotDraft(_new_key()))
+        return self.add_shot()
 
-    def add_shot(self, name: str, asked: Json) -> ShotDraft:
-        """A shot with a name and with settings, chosen."""
-        return self._add(ShotDraft(_new_key(), name, asked=asked))
+    def add_shot(self, name: str = "", asked: Json | None = None) -> ShotDraft:
+        """A shot that begins with some settings, chosen.
+
+        Args:
+            name: "": its prompt will name it.
+            asked: fields of a sheet, or a request that was made before.
+        """
+        asked = asked or {}
+        prompt, kind = str(asked.get("prompt", "")), str(asked.get("kind", "text"))
+        return self._add(ShotDraft(_new_key(), name, asked=asked, prompt=prompt, kind=kind))
 
     def duplicate_shot(self) -> None:
         """A new shot that begins with the settings of the chosen one."""
@@ -327,11 +332,6 @@ class ShotsPanel(QWidget):
         """Make shots of files and of what is in folders."""
         if paths:
             self._intake.look(paths)
-
-    def _open(self) -> None:
-        kinds = " ".join(f"*.{suffix}" for suffix in (*VIDEOS, *IMAGES, *OTHERS))
-        chosen, _ = QFileDialog.getOpenFileNames(self, "Open files", "", f"({kinds})")
-        self.add_files([Path(path) for path in chosen])
 
     def _paste(self) -> None:
         paths = paths_in(QApplication.clipboard().mimeData())

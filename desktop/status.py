@@ -31,6 +31,7 @@ class StatusBar(QStatusBar):
         self.machine = self._part("Looking for GPUs", self.machine_chosen)
         self.resolve = self._part("Resolve: not connected", self.resolve_chosen)
         self.disk = self._part("", self.disk_chosen)
+        self.disk.setAccessibleName("Room where takes are kept")
         self.message = QLabel()
         self.message.setProperty("role", "secondary")
         self.addWidget(self.message, 1)

@@ -7,6 +7,7 @@ dictionaries here are written by what the studio says and by nothing else.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -59,6 +60,10 @@ class Studio(QObject):
         self.is_new = False  # whether the daemon was started by this app, and not found
         self._client: Client | None = None
         self._is_closed = threading.Event()
+        self._numbers = itertools.count()
+        self._waiting: dict[
+            int, tuple[Callable[[Any], Any] | None, Callable[[Any], Any] | None]
+        ] = {}
         self._orders = ThreadPoolExecutor(1, "orders")
         self._questions = ThreadPoolExecutor(NUM_QUESTIONS, "questions")
         self._arrived.connect(lambda function: function(), Qt.ConnectionType.QueuedConnection)
@@ -109,25 +114,29 @@ class Studio(QObject):
     ) -> None:
         if self._is_closed.is_set():  # a timer of a window that is on its way out
             return
+        number = next(self._numbers)
+        # Who waits stays on this thread: one that let go of a widget last would delete it there.
+        self._waiting[number] = (then, failed)
+        pool.submit(self._ask, call).add_done_callback(partial(self._report, number))
 
-        def work() -> T:
-            if self._client is None:
-                raise StudioError("The studio is not there yet.", hint="Try again in a moment.")
-            return call(self._client)
+    def _ask(self, call: Callable[[Client], T]) -> T:
+        if self._client is None:
+            raise StudioError("The studio is not there yet.", hint="Try again in a moment.")
+        return call(self._client)
 
-        def report(future: Future[T]) -> None:
-            if future.cancelled():
-                return
-            error = future.exception()
-            if error is None:
-                if then is not None:
-                    self._post(partial(then, future.result()))
-            elif isinstance(error, FreeswimError):
-                self._post(partial(failed or self.refused.emit, error))
-            else:
-                self._post(partial(_raise, error))
+    def _report(self, number: int, future: Future[Any]) -> None:
+        if not future.cancelled():
+            self._post(partial(self._answer, number, future))
 
-        pool.submit(work).add_done_callback(report)
+    def _answer(self, number: int, future: Future[Any]) -> None:
+        then, failed = self._waiting.pop(number)
+        error = future.exception()
+        if isinstance(error, FreeswimError):
+            (failed or self.refused.emit)(error)
+        elif error is not None:
+            raise error
+        elif then is not None:
+            then(future.result())
 
     def _post(self, function: Callable[[], Any]) -> None:
         """Have a function called on this object's thread."""
@@ -184,7 +193,3 @@ class Studio(QObject):
         self.is_connected = False
         self.progress.clear()
         self.lost.emit(error)
-
-
-def _raise(error: BaseException) -> None:
-    raise error

@@ -11,6 +11,7 @@ from typing import Any
 
 from PySide6.QtCore import (
     QEvent,
+    QItemSelectionModel,
     QModelIndex,
     QProcess,
     Qt,
@@ -105,7 +106,9 @@ class TakesStrip(QWidget):
         """Choose this take, if it is shown."""
         index = self.model.index_of(take_id)
         if index.isValid():
-            self.view.setCurrentIndex(index)
+            # Current already is the row of the job that it came of; selected it is not.
+            flags = QItemSelectionModel.SelectionFlag.ClearAndSelect
+            self.view.selectionModel().setCurrentIndex(index, flags)
 
     def actions_for(self) -> list[QAction | None]:
         """What can be done with takes, in the menu's order."""
@@ -138,7 +141,7 @@ class TakesStrip(QWidget):
         self.copy_seed = add("&Copy seed", "Ctrl+Shift+C", "Put the seed on the clipboard", "")
         self.trash = add("Move to &trash", "Del", "Move its files to the system's trash", "trash")
         self.find_takes = add(
-            "Fi&nd takes…", "Ctrl+F", "Find takes of all shots by their prompt", "zoom"
+            "Fi&nd takes…", "Ctrl+Shift+F", "Find takes of all shots by their prompt", "zoom"
         )
         self.find_takes.setShortcutContext(Qt.ShortcutContext.WindowShortcut)
         self._actions: list[QAction | None] = [

@@ -22,13 +22,16 @@ QLabel[role="secondary"] {{ color: {SECONDARY}; }}
 QLabel[role="failed"] {{ color: {FAILED}; }}
 QFrame[role="notice"] {{ background: #3a3324; }}
 QFrame[role="error"] {{ background: #41302b; }}
-QPushButton[role="part"] {{ color: {SECONDARY}; background: none; border: none; padding: 2px 8px; }}
+QPushButton[role="part"] {{
+    color: {SECONDARY}; background: none; border: none; padding: 2px 8px; min-height: 0;
+}}
 QPushButton[role="part"]:hover, QPushButton[role="part"]:focus {{ color: {TEXT}; }}
 QLabel[role="empty"] {{ color: {SECONDARY}; background: {SURROUND}; }}
-QPushButton {{ padding: 0 12px; }}
+QPushButton {{ padding: 0 12px; min-height: 20px; }}
+QComboBox, QSpinBox, QDoubleSpinBox {{ min-height: 20px; }}
 QPushButton[role="primary"] {{
     background: {ACCENT}; color: {ON_ACCENT}; border: 1px solid {ACCENT}; border-radius: 3px;
-    padding: 9px; font-weight: bold;
+    padding: 9px; font-weight: bold; min-height: 16px;
 }}
 QPushButton[role="primary"]:hover {{ background: #4779bf; }}
 QPushButton[role="primary"]:pressed {{ background: #335f9c; }}
@@ -38,7 +41,7 @@ QPushButton[role="primary"]:disabled {{
 }}
 QPushButton[role="link"] {{
     color: {LINK}; background: none; border: 1px solid transparent; padding: 3px 0;
-    text-align: left; text-decoration: underline;
+    text-align: left; text-decoration: underline; min-height: 0;
 }}
 QPushButton[role="link"]:focus {{ border-color: {LINK}; }}
 QStackedWidget#viewer {{ background: {SURROUND}; border: 1px solid {SURROUND}; }}
@@ -55,7 +58,8 @@ def apply(app: QApplication) -> None:
     palette = _palette()
     app.setPalette(palette)
     palette.setColor(QPalette.ColorRole.Base, QColor(BOX))
-    app.setPalette(palette, "QCheckBox")  # pyright: ignore[reportArgumentType] - takes no bytes
+    for kind in ("QCheckBox", "QRadioButton"):
+        app.setPalette(palette, kind)  # pyright: ignore[reportArgumentType] - takes no bytes
     app.setStyleSheet(_STYLE)
 
 

@@ -56,7 +56,7 @@ class Window(QMainWindow):
         self._studio, self._remembered, self._trouble = studio, remembered, trouble
         self._compared: tuple[str, Clip] | None = None  # key of a shot, and what is A beside it
         self._shown_take = ""  # id
-        self._previews: dict[str, int] = {}  # job -> number of the preview that was asked for
+        self._previews: dict[str, int] = {}  # job that runs -> number of the newest preview
         self._may_close = False
         self.setWindowTitle("FreeSwim")
         self.setMinimumSize(*SMALLEST)
@@ -72,6 +72,7 @@ class Window(QMainWindow):
         self._lay_out()
         self._make_windows()
         self._make_menus()
+        self.preferences.shortcuts.show_actions(self.menuBar().actions())
         self.notices = Notices(studio, self.banner, self)
         self.notifier = Notifier(studio, remembered, self)
         self._connect()
@@ -125,10 +126,10 @@ class Window(QMainWindow):
         file = self._menu("&File", [
             action("&Open files…", self._open_files, QKeySequence.StandardKey.Open),
             action("&Export…", self.export.open_for, "Ctrl+E"),
-            action("&Models…", lambda: _raise(self.models), ""),
+            action("&Models…", lambda: _raise(self.models)),
             None,
             action("&Preferences…", lambda: _raise(self.preferences), "Ctrl+,"),
-            action("Open &logs folder", lambda: _open(paths.logs()), ""),
+            action("Open &logs folder", lambda: _open(paths.logs())),
             None,
             action("&Quit", self.close, QKeySequence.StandardKey.Quit),
         ])  # fmt: skip
@@ -141,11 +142,11 @@ class Window(QMainWindow):
         hide_queue = self._hiding("Hide &queue", 2, "Ctrl+Shift+2")
         view = self._menu("&View", [*self.viewer.actions_for(), None, hide_left, hide_queue])
         self._menu("&Help", [
-            action("&First steps", lambda: _raise(self.first_run), ""),
-            action("&Keyboard shortcuts", self._show_shortcuts, "F1"),
-            action("&Report a problem…", self.report.open_anew, ""),
+            action("&First steps", lambda: _raise(self.first_run)),
+            action("&Keyboard shortcuts", self._show_shortcuts, "?", "F1"),
+            action("&Report a problem…", self.report.open_anew),
             None,
-            action(f"FreeSwim {__version__}, MIT licence", _open_home, ""),
+            action(f"FreeSwim {__version__}, MIT licence", _open_home),
         ])  # fmt: skip
         self.menus = [file, shots, takes, queue, view]
 
@@ -159,18 +160,19 @@ class Window(QMainWindow):
         return menu
 
     def _action(
-        self, text: str, do: Callable[[], Any], keys: str | QKeySequence.StandardKey
+        self, text: str, do: Callable[[], Any], *keys: str | QKeySequence.StandardKey
     ) -> QAction:
         made = QAction(text, self)
-        if keys:
-            made.setShortcut(QKeySequence(keys))
+        made.setShortcuts([QKeySequence(key) for key in keys])
         made.triggered.connect(lambda: do())
         return made
 
     def _hiding(self, text: str, column: int, keys: str) -> QAction:
         made = QAction(text, self, checkable=True)
         made.setShortcut(QKeySequence(keys))
-        made.toggled.connect(lambda hidden: self._columns.widget(column).setHidden(hidden))
+        widget = self._columns.widget(column)
+        assert widget is not None
+        made.toggled.connect(widget.setHidden)
         return made
 
     # ------------------------------------------------------------------------- what joins them
@@ -182,7 +184,7 @@ class Window(QMainWindow):
         self.shots.preset_dropped.connect(self.settings.use_preset)
         self.shots.discarded.connect(self.settings.forget_shot)
         self.shots.edited.connect(self._keep_drafts)
-        self.settings.settled.connect(self.shots.settle)
+        self.settings.settled.connect(self._settle)
         self.settings.described.connect(self.shots.set_prompt)
         self.settings.model_wanted.connect(self._want_model)
         self.settings.edited.connect(self._keep_drafts)
@@ -198,12 +200,14 @@ class Window(QMainWindow):
         self.first_run.model_wanted.connect(self._want_model)
         self.first_run.sample_wanted.connect(self._make_sample)
         self.preferences.models_wanted.connect(lambda: _raise(self.models))
+        self.preferences.report_wanted.connect(self.report.open_anew)
+        self.preferences.first_run_wanted.connect(lambda: _raise(self.first_run))
         self.models.told.connect(self.status.say)
         self.models.installed.connect(lambda _: self.settings.reload())
         self.notifier.clicked.connect(lambda: _raise(self))
         self.status.machine_seen.connect(self.notices.see_machine)
         self.status.disk_chosen.connect(lambda: _open(paths.takes()))
-        self.status.machine_chosen.connect(lambda: _raise(self.preferences))
+        self.status.machine_chosen.connect(lambda: self.preferences.open_page("Models & storage"))
         studio.changed.connect(self._on_changed)
         studio.progressed.connect(self._on_progress)
         studio.lost.connect(lambda _: self._say_title())
@@ -226,6 +230,12 @@ class Window(QMainWindow):
     def _open_files(self) -> None:
         chosen, _ = QFileDialog.getOpenFileNames(self, "Open files")
         self.open_files([Path(name) for name in chosen])
+
+    def _settle(self, key: str, shot_id: str) -> None:
+        """A shot that only the window knew has got its first job."""
+        self.shots.settle(key, shot_id)
+        if self.settings.key == shot_id:
+            self.takes.show_shot(shot_id)
 
     def _show_shot(self, shot: ShotOrDraft | None) -> None:
         self.settings.show_shot(shot)
@@ -296,11 +306,15 @@ class Window(QMainWindow):
     def _on_changed(self, changed: Changed) -> None:
         for job_id in changed.jobs:
             job = self._studio.jobs[job_id]
-            if job.state != JobState.RUNNING and self._previews.pop(job_id, None) is not None:
+            if job.state == JobState.RUNNING:
+                self._previews.setdefault(job_id, 0)
+            elif job.state != JobState.PUBLISHING and job_id in self._previews:
                 self._end_preview(job)
         self._say_title()
 
     def _end_preview(self, job: Job) -> None:
+        """What the person was watching being made is shown, in place of its preview."""
+        del self._previews[job.id]
         self.viewer.end_preview(job.id)
         if job.state == JobState.DONE and job.shot_id == self.settings.key:
             self.takes.choose(job.take_id)
@@ -337,7 +351,10 @@ class Window(QMainWindow):
         drafts = remembered.window.drafts
         self.settings.restore(_object(drafts.get("settings")))
         self.shots.restore(_object(drafts.get("shots")))
+        self.settings.form.prompt.setFocus()
         remembered.follow_window(self, self._splitters)
+        if not remembered.preferences.is_introduced:
+            self.first_run.show()
         if self._trouble.has_crashed:
             report = ("Report…", self.report.open_anew)
             self.banner.show_notice("crash", Notice("FreeSwim crashed the last time.", (report,)))
@@ -351,8 +368,7 @@ class Window(QMainWindow):
         self._remembered.keep(drafts=self._unsent())
 
     def _show_shortcuts(self) -> None:
-        actions = [action for menu in self.menus for action in menu.actions()]
-        self.shortcuts.show_actions(actions)
+        self.shortcuts.show_actions(self.menuBar().actions())
 
     def closeEvent(self, event: QCloseEvent) -> None:
         """The studio goes on without the window; while a job runs, the person is asked."""

@@ -80,6 +80,7 @@ from freeswim.studio.wire import (
     ShotWithTakes,
     Takes,
     TakeWithFile,
+    ToClear,
 )
 
 log = logging.getLogger(__name__)
@@ -223,9 +224,9 @@ def _add_jobs(app: FastAPI, studio: Studio) -> None:
         return Count(count=await studio.cancel_waiting())
 
     @app.post("/v1/jobs/clear")
-    async def clear(_: Empty = None) -> Count:
-        """Take all jobs at their end out of the history; takes stay."""
-        return Count(count=await studio.change(lambda store: store.clear()))
+    async def clear(asked: ToClear) -> Count:
+        """Take jobs at their end out of the history, all where none are named; takes stay."""
+        return Count(count=await studio.change(lambda store: store.clear(asked.ids)))
 
     @app.post("/v1/jobs/move")
     async def move(asked: Move) -> Jobs:

@@ -5,7 +5,7 @@ operation goes out as `request.lua`, put in place in one step, and its answer is
 `Fusion.prefs`:
 
     return {id="…", body=[==[{"operation": …, "pad": …}]==]}
-    Global = { FreeSwim = { Owner, Verb, Ack = id, Response = id:base64 } }
+    Global = { FreeSwim = { Owner, Ack = id, Response = id:base64 } }
 
 Others on the machine may read preferences. So each request brings random bytes that seal its answer
 and are used for nothing else: what lies in the preferences says nothing to who has not the request,
@@ -126,7 +126,7 @@ class Mailbox:
     async def _meet(self, owner: str) -> None:
         """Greet a script that is new, or was there before this daemon."""
         self._hello = None
-        sent = await self._send(Operation(id=secrets.token_hex(16), name="hello"))
+        sent = await self._send(_hello())
         reply = await self._answer_to(sent)
         if reply is None:
             self._silent, self._hello = owner, sent  # it may be behind a window of Resolve's
@@ -163,8 +163,9 @@ class Mailbox:
                 answer = await self._do(reply.operation)
                 if answer is None:
                     log.info("the script of the mailbox is silent")
-                    self._desk.links.bye(session)
+                    self._desk.links.lose(session)
                     self._silent = session
+                    self._hello = await self._send(_hello())  # it may come back
                     return
                 now = _now(answer) if reply.operation.name == "context" else now
                 reply = await self._desk.answer(
@@ -267,6 +268,10 @@ class _Sent:
         level = next(n for n in range(2, 100) if f"]{'=' * n}]" not in body)
         bar = "=" * level
         return f'return {{id="{self.id}", body=[{bar}[{body}]{bar}]}}\n'.encode("ascii")
+
+
+def _hello() -> Operation:
+    return Operation(id=secrets.token_hex(16), name="hello")
 
 
 def read_prefs() -> dict[str, str]:

@@ -611,12 +611,13 @@ class Store:
                 self._clock(),
             )
 
-    def clear(self) -> int:
-        """Take all jobs at their end out of sight; how many. Takes stay."""
+    def clear(self, job_ids: Sequence[str] | None = None) -> int:
+        """Take jobs at their end out of sight, all of them or some; how many. Takes stay."""
+        where = f"state IN ({_listed(ENDED)}) AND is_cleared = 0"
+        if job_ids is not None:
+            where += f" AND id IN ({', '.join('?' * len(job_ids))})"
         with self._change() as change:
-            return change.run_many(
-                f"state IN ({_listed(ENDED)}) AND is_cleared = 0", "is_cleared = 1"
-            )
+            return change.run_many(where, "is_cleared = 1", found=job_ids or ())
 
     def set_mode(self, mode: QueueMode) -> Queue:
         """What the queue does with the jobs in it, from now on."""
@@ -760,13 +761,18 @@ class _Change:
     def run(self, text: str, *values: Any) -> sqlite3.Cursor:
         return self._connection.execute(text, values)
 
-    def run_many(self, where: str, changes: str, *values: Any) -> int:
-        """Change all jobs that `where` finds, each with a number of its own; how many."""
+    def run_many(self, where: str, changes: str, *values: Any, found: Sequence[Any] = ()) -> int:
+        """Change all jobs that `where` finds, each with a number of its own; how many.
+
+        Args:
+            values: of the marks in `changes`.
+            found: of the marks in `where`.
+        """
         cursor = self._connection.execute(
             f"UPDATE jobs SET {changes}, seq = found.n + ? FROM (SELECT id AS found_id,"
             f" ROW_NUMBER() OVER (ORDER BY rank) AS n FROM jobs WHERE {where}) AS found"
             " WHERE jobs.id = found.found_id",
-            (*values, self.last_seq),
+            (*values, self.last_seq, *found),
         )
         self.last_seq += cursor.rowcount
         return cursor.rowcount

@@ -164,6 +164,10 @@ class Move(_Asked):
     before: str = Field(default="", pattern=r"^([0-9a-f]{16})?$")
 
 
+class ToClear(_Asked):
+    ids: list[SomeId] | None = Field(default=None, max_length=MOST_ROWS)
+
+
 class RequestChanges(_Asked):
     request: dict[str, JsonValue] = {}
 

@@ -76,7 +76,9 @@ def window(qtbot: QtBot, home: Path, look: None) -> Iterator[Window]:
     studio, trouble = Studio(), Trouble()
     troubles: list[str] = []
     trouble.happened.connect(troubles.append)
-    window = Window(studio, Remembered(), trouble)
+    remembered = Remembered()
+    remembered.prefer(is_introduced=True)
+    window = Window(studio, remembered, trouble)
     qtbot.addWidget(window)
     with qtbot.waitSignal(studio.connected, timeout=30_000), qtbot.waitActive(window):
         window.show()

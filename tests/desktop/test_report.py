@@ -308,6 +308,9 @@ def test_short_prompts_and_prompts_without_spaces_are_found(home: Path, written:
     "text, left",
     [
         ("read /mnt/My Films/a b.mov: it is gone", "read <path>"),
+        ("/mnt/My Films/b c.mov cannot be read: no space", "<path> cannot be read: no space"),
+        ("in /mnt/Anna's Film/b.mov", "in <path>"),
+        ("in '/mnt/Anna's Film/b.mov' now", "in '<path>"),
         ("cannot open '/mnt/My Films/a b.mov' now", "cannot open '<path>' now"),
         ('{"path": "/x/y z", "n": 1}', '{"path": "<path>", "n": 1}'),
         ("C:\\Users\\bob\\x.mov is gone\nnext", "<path>\nnext"),
@@ -324,6 +327,20 @@ def test_short_prompts_and_prompts_without_spaces_are_found(home: Path, written:
 )
 def test_paths_are_taken_out_to_their_end(home: Path, text: str, left: str):
     assert Redactor(Secrets()).clean(text) == left
+
+
+@pytest.mark.parametrize(
+    "text, left",
+    [
+        ("in {}/Anna's Film/b.mov it is", "in <home>/<path>"),
+        ("in '{}/My Film/b.mov' it is", "in '<home>/<path>' it is"),
+        ("{}/My Film/b.mov cannot be read: no space", "<home>/<path> cannot be read: no space"),
+        ("{} is full", "<home> is full"),
+        ("{}-backup/My Film is full", "<path>"),
+    ],
+)
+def test_of_a_known_place_the_name_is_left(home: Path, text: str, left: str):
+    assert Redactor(Secrets()).clean(text.format(Path.home())) == left
 
 
 def test_much_text_and_many_names_take_seconds_not_minutes(home: Path):

@@ -214,7 +214,7 @@ def test_each_field_changes_the_request(qtbot: QtBot, panel: SettingsPanel):
     form.size_field.choice.activated.emit(form.size_field.choice.currentIndex())
     form.size_field.width_px.setValue(256)
     form.size_field.height_px.setValue(192)
-    qtbot.keyClicks(form.negative, "rain")
+    qtbot.keyClicks(form.advanced.negative, "rain")
     form.seed.number.setValue(2**32 - 1)
     (job,) = send(qtbot, panel)
     request = job.request
@@ -290,7 +290,7 @@ def test_seconds_and_frames_keep_in_step(qtbot: QtBot, look: None):
 
 
 def test_a_change_has_a_dot_and_a_double_click_takes_it_back(qtbot: QtBot, panel: SettingsPanel):
-    label = next(row.label for row in panel.form._rows if row.field is panel.form.strength)
+    label = next(row.label for row in panel.form.rows.rows if row.field is panel.form.strength)
     assert not label.is_changed
     panel.form.strength.slider.setValue(70)
     assert label.is_changed and label.toolTip().startswith("preset: 0.40")

@@ -328,6 +328,11 @@ class Stores(RuleBasedStateMachine):
     def clear(self) -> None:
         ended = [job_id for job_id in self.model.in_state(*ENDS)]
         count = sum(not self.model.jobs[job_id].is_cleared for job_id in ended)
+        assert self.store.clear([]) == 0
+        assert self.store.clear([*ended[:1], "0" * 16]) == min(
+            count, len([job_id for job_id in ended[:1] if not self.model.jobs[job_id].is_cleared])
+        )
+        count -= sum(not self.model.jobs[job_id].is_cleared for job_id in ended[:1])
         assert self.store.clear() == count
         for job_id in ended:
             self.model.jobs[job_id].is_cleared = True

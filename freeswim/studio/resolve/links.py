@@ -281,7 +281,7 @@ class Links:
         self._links: dict[str, Link] = {}
         self._on_change = on_change
         self._clock = clock
-        self.last: Product | None = None  # that was ever there
+        self._was_lost = False  # the one before went without a word
         self.is_stopping = False
 
     @property
@@ -347,7 +347,7 @@ class Links:
                     other.say("another script of FreeSwim has taken over.")
                     other.end()
         self._links[said.session] = link
-        self.last = said.resolve
+        self._was_lost = self._was_lost and not said.stays
         log.info(
             "%s %s is there through %s%s",
             said.resolve.product[:60],
@@ -386,6 +386,21 @@ class Links:
         if not was_busy and busy_s > BUSY_S:
             self._on_change()
 
+    @property
+    def why_nobody(self) -> str:
+        """Why there is no owner, and what to do in Resolve."""
+        connect = "choose Workspace > Scripts > FreeSwim > FreeSwim Connect"
+        if self._was_lost:
+            return (
+                f"Resolve does not answer. Close the window that waits for you in it, or {connect}."
+            )
+        return f"Resolve is not connected. In it, {connect}."
+
+    def lose(self, session: str) -> None:
+        """An executor does not answer any more."""
+        self._was_lost = True
+        self.bye(session)
+
     def bye(self, session: str) -> None:
         """An executor ends."""
         link = self._links.pop(session, None)
@@ -402,6 +417,7 @@ class Links:
     def _forget(self) -> None:
         for session, link in list(self._links.items()):
             if link.silent_s > GONE_S:
+                self._was_lost = self._was_lost or link.said.stays
                 link.end()
                 del self._links[session]
 

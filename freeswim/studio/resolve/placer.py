@@ -72,7 +72,6 @@ PREPARE_S = 3600.0  # for a master of the longest take
 LOOK_EVERY_S = 5.0
 AGAIN_S = 60.0  # until a take is tried again though nothing seems to have changed
 MOST_NEWS = 50
-CONNECT = "In Resolve, choose Workspace > Scripts > FreeSwim Connect"
 
 
 class VerbSaid(BaseModel):
@@ -205,7 +204,7 @@ class ResolveDesk:
         state: Literal["connected", "busy", "not_connected"] = "connected"
         message = ""
         if owner is None:
-            state, message = "not_connected", f"Resolve is not connected. {CONNECT}."
+            state, message = "not_connected", self.links.why_nobody
         elif owner.is_busy:
             state = "busy"
             message = "Resolve does not go on: look whether a window of it waits for you."
@@ -508,7 +507,7 @@ class ResolveDesk:
             if owner is None:
                 outcome = Placing(
                     state=PlacingState.WAITING,
-                    message=f"Finished, and Resolve is not connected. {CONNECT}.",
+                    message=f"Finished. {self.links.why_nobody}",
                 )
             else:
                 outcome = await self._put(take, shot, place, master, owner)

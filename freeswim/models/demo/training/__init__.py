@@ -1,0 +1,1 @@
+"""How the demo checkpoint was made: everything that `python -m freeswim.models.demo.train` runs."""

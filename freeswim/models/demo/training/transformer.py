@@ -1,0 +1,126 @@
+"""Training of transformer and text encoder: flow matching on latents of several grids."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from diffusers import WanTransformer3DModel
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
+
+from freeswim.models.demo.training import lean
+from freeswim.models.demo.training.latents import Encoded, statistics
+from freeswim.models.demo.training.optimiser import Muon
+from freeswim.models.demo.training.recipe import MAX_TEXT, Recipe
+from freeswim.models.demo.training.stage import Figures, Trainee
+from freeswim.models.demo.training.text import as_tokens, encode
+
+NO_TEXT = 0.1  # share of the clips that are shown without their caption
+SHIFT = 2.0  # of noise levels towards more noise
+# Lengths a pipeline may pad its text to: the model has to bear them all.
+PADDED = (16, 24, 32, 32, 64, 128, 226, 512)
+_STEPS, _HELD_OUT = 21, 16  # part of seeds; every so many clips of a bucket, one is not trained on
+
+
+def trainee(
+    transformer: WanTransformer3DModel,
+    encoder: UMT5EncoderModel,
+    tokenizer: PreTrainedTokenizerFast,
+    encoded: Sequence[Encoded],
+    recipe: Recipe,
+) -> Trainee:
+    """Both, to be trained together."""
+    mean, std = (value.view(1, -1, 1, 1, 1) for value in statistics(list(encoded)))
+    tokens = [as_tokens(tokenizer, part.captions) for part in encoded]
+    empty = as_tokens(tokenizer, [""])
+    device = transformer.device
+
+    def mean_loss(number: int, picked: Tensor, rng: np.random.Generator) -> Tensor:
+        """Of the clips `picked` of a bucket."""
+        clean = (encoded[number].latents[picked].float() - mean) / std
+        words = tokens[number][picked]
+        count = len(picked)
+        words = torch.where(torch.from_numpy(rng.random(count) < NO_TEXT)[:, None], empty, words)
+        sigma = _sigmas(rng, count)
+        noise = torch.from_numpy(rng.standard_normal(clean.shape, np.float32))
+        part = sigma.view(-1, 1, 1, 1, 1)
+        noised = (1 - part) * clean + part * noise
+        bias = torch.zeros(count, MAX_TEXT)
+        bias[:, -1] = torch.from_numpy(np.log(rng.choice(PADDED, count) - (MAX_TEXT - 1.0)))
+        velocity = lean.forward(
+            transformer,
+            noised.to(device),
+            sigma.to(device) * 1000,
+            encode(encoder, words.to(device)),
+            bias.to(device),
+            compiled=recipe.compiled,
+        )
+        return (velocity.float() - (noise - clean).to(device)).pow(2).mean()
+
+    def loss(step: int) -> tuple[Tensor, Figures]:
+        rng = np.random.default_rng([recipe.seed, _STEPS, step])
+        number = _bucket_of(rng, recipe, step)
+        clips = encoded[number].bucket.clips
+        picked = torch.from_numpy(rng.integers(clips - _held_out(clips), size=_batch(recipe, number)))
+        value = mean_loss(number, picked, rng)
+        kind = "frames" if encoded[number].bucket.frames == 1 else "clips"
+        return value, {f"loss_{kind}": value.item()}
+
+    @torch.no_grad()
+    def check() -> Figures:
+        """Losses of every bucket on clips that are never trained on, noised always alike."""
+        figures: Figures = {}
+        for number, part in enumerate(encoded):
+            rng = np.random.default_rng([recipe.seed, _STEPS + 1, number])
+            clips = part.bucket.clips
+            kept = torch.arange(clips - _held_out(clips), clips)
+            batches = kept.split(_batch(recipe, number))[:8]
+            losses = [mean_loss(number, picked, rng).item() for picked in batches]
+            figures[f"held_out_{part.bucket.name}"] = round(sum(losses) / len(losses), 5)
+        return figures
+
+    return Trainee("transformer", _optimiser(transformer, encoder), loss, check)
+
+
+def start(transformer: WanTransformer3DModel) -> None:
+    """Begin with velocities of zero: steps go the right way from the first one on."""
+    nn.init.zeros_(transformer.proj_out.weight)
+    nn.init.zeros_(transformer.proj_out.bias)
+
+
+def _optimiser(transformer: WanTransformer3DModel, encoder: UMT5EncoderModel) -> Muon:
+    named = dict(transformer.named_parameters())
+    is_matrix = {name: name.startswith("blocks.") and named[name].ndim == 2 for name in named}
+    matrices = {name: weight for name, weight in named.items() if is_matrix[name]}
+    rest = {name: weight for name, weight in named.items() if not is_matrix[name]}
+    rest |= {f"text.{name}": weight for name, weight in encoder.named_parameters()}
+    return Muon(matrices, rest, rate=0.008, rest_rate=1.5e-3, decay=0.01)
+
+
+def _bucket_of(rng: np.random.Generator, recipe: Recipe, step: int) -> int:
+    """Which bucket a step trains on: single frames, which are cheap, more often at the start."""
+    done = min(1.0, step / (recipe.settled * recipe.transformer.steps))
+    share = recipe.first_frames_share
+    share += (recipe.last_frames_share - share) * done
+    is_frames = rng.random() < share
+    shares = np.array([b.share * ((b.frames == 1) == is_frames) for b in recipe.buckets])
+    return int(rng.choice(len(shares), p=shares / shares.sum()))
+
+
+def _sigmas(rng: np.random.Generator, count: int) -> Tensor:
+    """Noise levels, most in the middle, some anywhere, shifted up."""
+    middle = 1 / (1 + np.exp(-1.1 * rng.standard_normal(count)))
+    anywhere = rng.random(count)
+    level = np.where(rng.random(count) < 0.2, anywhere, middle)
+    return torch.from_numpy((SHIFT * level / (1 + (SHIFT - 1) * level)).astype(np.float32))
+
+
+def _held_out(clips: int) -> int:
+    return math.ceil(min(clips / _HELD_OUT, 64))
+
+
+def _batch(recipe: Recipe, number: int) -> int:
+    return recipe.buckets[number].batch
