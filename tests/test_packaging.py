@@ -32,6 +32,13 @@ def test_wheel_holds_every_preset_and_the_demo_checkpoint(wheel: zipfile.ZipFile
             assert file.relative_to(ROOT).as_posix() in names
 
 
+def test_wheel_holds_what_is_installed_into_resolve(wheel: zipfile.ZipFile):
+    names = set(wheel.namelist())
+    plugin = ROOT / "resolve_plugin"
+    parts = [*plugin.rglob("*.py"), *plugin.rglob("*.lua"), *plugin.rglob("*.txt")]
+    assert {part.relative_to(ROOT).as_posix() for part in parts} <= names
+
+
 def test_wheel_installs_both_commands(wheel: zipfile.ZipFile):
     entry_points = next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))
     text = wheel.read(entry_points).decode()

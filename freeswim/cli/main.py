@@ -18,6 +18,7 @@ from freeswim.cli.delivery import add_delivery_commands
 from freeswim.cli.models import add_models_commands
 from freeswim.cli.options import Asked, add_command, add_takes, at_least_one
 from freeswim.cli.queue import add_studio_commands
+from freeswim.cli.resolve import add_resolve_commands
 from freeswim.errors import Cancelled, FreeswimError
 from freeswim.output import free_path
 from freeswim.quiet import quiet_libraries
@@ -213,6 +214,7 @@ def _parser() -> argparse.ArgumentParser:
     add_studio_commands(commands)
     add_delivery_commands(commands)
     add_models_commands(commands)
+    add_resolve_commands(commands)
     serve = add_command(commands, "serve", _serve, "the studio, which serves the queue")
     serve.add_argument(
         "--exit-when-idle", type=float, metavar="MINUTES", help="without a job and without a client"
