@@ -60,7 +60,9 @@ def _lines(actions: Sequence[QAction | None], group: str) -> Iterator[Line]:
         text = _plain(action.text())
         inner = action.menu()
         if isinstance(inner, QMenu):
-            yield from _lines(inner.actions(), f"{group or _menu_of(action)} ▸ {text}")
+            outer = group or _menu_of(action)
+            named = text if outer == _NO_MENU else f"{outer} ▸ {text}"  # those of the menu bar
+            yield from _lines(inner.actions(), named)
         elif text:
             written = [keys.toString(_NATIVE) for keys in action.shortcuts()]
             about = action.statusTip() or action.toolTip()
@@ -68,6 +70,7 @@ def _lines(actions: Sequence[QAction | None], group: str) -> Iterator[Line]:
             yield Line(group or _menu_of(action), text, ", ".join(filter(None, written)), about)
 
 
+_NO_MENU = "Other"
 _NATIVE = QKeySequence.SequenceFormat.NativeText
 
 
@@ -75,7 +78,7 @@ def _menu_of(action: QAction) -> str:
     for where in action.associatedObjects():
         if isinstance(where, QMenu) and where.title():
             return _plain(where.title())
-    return "Other"
+    return _NO_MENU
 
 
 def _plain(text: str) -> str:

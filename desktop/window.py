@@ -131,7 +131,7 @@ class Window(QMainWindow):
             action("&Preferences…", lambda: _raise(self.preferences), "Ctrl+,"),
             action("Open &logs folder", lambda: _open(paths.logs())),
             None,
-            action("&Quit", self.close, QKeySequence.StandardKey.Quit),
+            action("&Quit", self.close, "Ctrl+Q"),
         ])  # fmt: skip
         shots = self._menu("&Shot", [
             *self.shots.actions_for(), None, *self.settings.actions_for()
