@@ -16,26 +16,26 @@ from PySide6.QtGui import QAction, QCloseEvent, QDesktopServices, QKeySequence
 from PySide6.QtWidgets import QFileDialog, QMainWindow, QMenu, QSplitter, QVBoxLayout, QWidget
 
 from desktop.banner import Banner, Notice
-from desktop.export import ExportWindow
-from desktop.first_run import FirstRun
-from desktop.models import ModelsWindow
 from desktop.notices import Notices
 from desktop.notify import Notifier
-from desktop.preferences import PreferencesWindow
-from desktop.queue_panel import QueuePanel
-from desktop.queue_words import stage_words
-from desktop.quitting import QuitSheet
+from desktop.queue.panel import QueuePanel
+from desktop.queue.words import stage_words
 from desktop.remembered import Remembered
-from desktop.report import ReportWindow
-from desktop.settings import SettingsPanel
-from desktop.shortcuts import ShortcutsWindow
-from desktop.shots import ShotOrDraft, ShotsPanel, key_of
+from desktop.settings.panel import SettingsPanel
+from desktop.shots.panel import ShotOrDraft, ShotsPanel, key_of
 from desktop.status import StatusBar
 from desktop.studio import Changed, Studio
-from desktop.takes import TakesStrip
+from desktop.takes.panel import TakesStrip
 from desktop.trouble import Trouble
 from desktop.viewer.frames import Clip
 from desktop.viewer.panel import Viewer
+from desktop.windows.export import ExportWindow
+from desktop.windows.first_run import FirstRun
+from desktop.windows.models import ModelsWindow
+from desktop.windows.preferences import PreferencesWindow
+from desktop.windows.quitting import QuitSheet
+from desktop.windows.report import ReportWindow
+from desktop.windows.shortcuts import ShortcutsWindow
 from freeswim import __version__, paths
 from freeswim.studio.client import Json
 from freeswim.studio.job import Job, JobState

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from desktop import theme
-from desktop.queue_panel import QueuePanel
+from desktop.queue.panel import QueuePanel
 from desktop.studio import Studio
 from freeswim.presets import load_preset
 from freeswim.request import Request

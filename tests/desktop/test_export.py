@@ -28,9 +28,9 @@ from PySide6.QtWidgets import (
 )
 from pytestqt.qtbot import QtBot
 
-from desktop import command
-from desktop.export import ExportWindow
 from desktop.studio import Studio
+from desktop.windows import command
+from desktop.windows.export import ExportWindow
 from freeswim.cli.main import _parser
 from freeswim.studio.job import Shot
 from freeswim.timeline.editors import EDITORS

@@ -8,9 +8,9 @@ from PySide6.QtCore import Qt, QUrl
 from PySide6.QtGui import QDesktopServices
 from pytestqt.qtbot import QtBot
 
-from desktop.first_run import FirstRun, Mark
 from desktop.remembered import Remembered
 from desktop.studio import Studio
+from desktop.windows.first_run import FirstRun, Mark
 
 # The platform of the tests has no window manager.
 pytestmark = pytest.mark.qt_log_ignore("propagateSizeHints", "raise\\(\\)")

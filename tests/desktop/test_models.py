@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from PySide6.QtWidgets import QLabel
     from pytestqt.qtbot import QtBot
 
-    from desktop.models import ModelRow, ModelsWindow
     from desktop.studio import Studio
+    from desktop.windows.models import ModelRow, ModelsWindow
 
 pytestmark = pytest.mark.qt_log_ignore("does not support (propagateSizeHints|raise)")
 
@@ -40,7 +40,7 @@ def hub(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
 @pytest.fixture
 def drawn(qtbot: QtBot, home: Path, offline: Studio) -> ModelsWindow:
     """A window that nobody has told anything."""
-    from desktop.models import ModelsWindow
+    from desktop.windows.models import ModelsWindow
 
     window = ModelsWindow(offline)
     qtbot.addWidget(window)
@@ -192,7 +192,7 @@ def test_every_control_has_a_name_and_the_window_is_dark(drawn: ModelsWindow):
 
 @pytest.fixture
 def window(qtbot: QtBot, hub: FakeHub, studio: Studio) -> Iterator[ModelsWindow]:
-    from desktop.models import ModelsWindow
+    from desktop.windows.models import ModelsWindow
 
     window = ModelsWindow(studio)
     qtbot.addWidget(window)

@@ -14,9 +14,9 @@ from PySide6.QtWidgets import (
 )
 from pytestqt.qtbot import QtBot
 
-from desktop.preferences import PreferencesWindow
 from desktop.remembered import Notify, Preferences, Remembered
 from desktop.studio import Studio
+from desktop.windows.preferences import PreferencesWindow
 from freeswim import paths
 from freeswim.studio import awake
 

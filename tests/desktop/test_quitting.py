@@ -8,9 +8,9 @@ from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QAbstractButton, QWidget
 from pytestqt.qtbot import QtBot
 
-from desktop.quitting import OFFERED, Choice, QuitSheet, carry_out
 from desktop.remembered import Remembered
 from desktop.studio import Studio
+from desktop.windows.quitting import OFFERED, Choice, QuitSheet, carry_out
 from freeswim.studio import client
 from freeswim.studio.client import Client
 from freeswim.studio.job import Changes, Job, JobState, QueueMode

@@ -20,9 +20,16 @@ from PySide6.QtGui import QDesktopServices, QGuiApplication
 from pytestqt.qtbot import QtBot
 
 from desktop import trouble
-from desktop.redact import RUN, Redactor, Secrets
-from desktop.report import LOG_BYTES, Facts, ReportWindow, last_job, secrets_of, write_report
 from desktop.studio import Studio
+from desktop.windows.redact import RUN, Redactor, Secrets
+from desktop.windows.report import (
+    LOG_BYTES,
+    Facts,
+    ReportWindow,
+    last_job,
+    secrets_of,
+    write_report,
+)
 from freeswim import paths
 from freeswim.studio import discovery
 from freeswim.studio.client import Client

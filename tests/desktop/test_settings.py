@@ -30,12 +30,12 @@ from PySide6.QtWidgets import (
 )
 from pytestqt.qtbot import QtBot
 
-from desktop.estimate import words_of
-from desktop.fields import Length
-from desktop.preset_chooser import PresetChooser
-from desktop.settings import SettingsPanel
-from desktop.sheet import Library, Sheet, fixes_in, frames_of, seconds_of
-from desktop.shot_rows import ShotDraft
+from desktop.settings.estimate import words_of
+from desktop.settings.fields import Length
+from desktop.settings.panel import SettingsPanel
+from desktop.settings.preset_chooser import PresetChooser
+from desktop.settings.sheet import Library, Sheet, fixes_in, frames_of, seconds_of
+from desktop.shots.rows import ShotDraft
 from desktop.studio import Studio
 from freeswim.cli.main import _parser
 from freeswim.models.catalog import CATALOG

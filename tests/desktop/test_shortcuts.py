@@ -6,7 +6,7 @@ from PySide6.QtGui import QAction, QGuiApplication, QKeySequence
 from PySide6.QtWidgets import QMenu, QMenuBar, QWidget
 from pytestqt.qtbot import QtBot
 
-from desktop.shortcuts import Line, ShortcutsWindow, ShortcutTable, as_text, lines_of
+from desktop.windows.shortcuts import Line, ShortcutsWindow, ShortcutTable, as_text, lines_of
 
 # The platform of the tests has no window manager.
 pytestmark = pytest.mark.qt_log_ignore("propagateSizeHints", "raise\\(\\)")

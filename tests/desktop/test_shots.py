@@ -26,10 +26,10 @@ from PySide6.QtWidgets import QApplication, QLineEdit
 from pytestqt.modeltest import ModelTester
 from pytestqt.qtbot import QtBot
 
-from desktop.intake import spread
-from desktop.settings import SettingsPanel
-from desktop.shot_rows import Role, ShotDraft, key_of, state_of
-from desktop.shots import ShotsPanel
+from desktop.settings.panel import SettingsPanel
+from desktop.shots.intake import spread
+from desktop.shots.panel import ShotsPanel
+from desktop.shots.rows import Role, ShotDraft, key_of, state_of
 from desktop.studio import Studio
 from freeswim.presets import load_preset
 from freeswim.request import Request

@@ -20,11 +20,11 @@ from PySide6.QtGui import QAccessible, QAction, QDesktopServices, QGuiApplicatio
 from PySide6.QtWidgets import QAbstractButton, QApplication, QLabel
 from pytestqt.qtbot import QtBot
 
-from desktop import thumbnails
 from desktop.studio import Studio
-from desktop.take_tiles import ROW, TAKES_MIME, picture_place
-from desktop.takes import TakesStrip
-from desktop.thumbnails import Thumbnails, moment_at, num_moments, place_of, strip_size
+from desktop.takes import thumbnails
+from desktop.takes.panel import TakesStrip
+from desktop.takes.thumbnails import Thumbnails, moment_at, num_moments, place_of, strip_size
+from desktop.takes.tiles import ROW, TAKES_MIME, picture_place
 from freeswim.studio.job import Job, JobState, Take, Verdict
 from freeswim.studio.runner import JobProgress
 from freeswim.video.reader import read_frames

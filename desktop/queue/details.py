@@ -22,9 +22,9 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from desktop.queue_notice import CONTROL
-from desktop.queue_row import COLOURS
-from desktop.queue_words import Sight, describe, duration, facts, failure_text, kind_of, stage_title
+from desktop.queue.notice import CONTROL
+from desktop.queue.row import COLOURS
+from desktop.queue.words import Sight, describe, duration, facts, failure_text, kind_of, stage_title
 from desktop.studio import Changed, Studio
 from freeswim.studio.job import Job, JobState
 from freeswim.studio.runner import JobProgress

@@ -40,8 +40,8 @@ from PySide6.QtWidgets import (
 
 from desktop import theme
 from desktop.studio import Changed, Studio
-from desktop.take_tiles import BEING_MADE, PADDING, ROW, Row, TakesModel, TakesView
-from desktop.thumbnails import Thumbnails
+from desktop.takes.thumbnails import Thumbnails
+from desktop.takes.tiles import BEING_MADE, PADDING, ROW, Row, TakesModel, TakesView
 from freeswim.errors import FreeswimError
 from freeswim.studio.client import Client
 from freeswim.studio.job import Take, Verdict

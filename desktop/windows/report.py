@@ -33,9 +33,9 @@ from PySide6.QtWidgets import (
 )
 
 from desktop import theme
-from desktop.redact import WORDS, Redactor, Secrets
 from desktop.remembered import Place, folder
 from desktop.studio import Studio
+from desktop.windows.redact import WORDS, Redactor, Secrets
 from freeswim import __version__, paths
 from freeswim.errors import FreeswimError
 from freeswim.studio.client import Client, Json

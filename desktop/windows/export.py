@@ -45,9 +45,9 @@ from PySide6.QtWidgets import (
 )
 
 from desktop import theme
-from desktop.command import Command
 from desktop.studio import Studio
-from desktop.takes import show_in_folder
+from desktop.takes.panel import show_in_folder
+from desktop.windows.command import Command
 from freeswim.errors import Cancelled, FreeswimError
 from freeswim.studio.job import Shot, Take, Verdict
 from freeswim.timeline.editors import EDITORS, FILES, Editor

@@ -15,7 +15,7 @@ from PySide6.QtWidgets import (
 )
 
 from desktop import theme
-from desktop.shot_rows import STATES, Index, Role, ShotsModel
+from desktop.shots.rows import STATES, Index, Role, ShotsModel
 
 
 class _Delegate(QStyledItemDelegate):

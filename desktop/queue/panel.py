@@ -27,13 +27,13 @@ from PySide6.QtWidgets import (
 )
 
 from desktop import theme
-from desktop.job_details import JobDetails
-from desktop.queue_list import JobView
-from desktop.queue_model import ID, UNDER_WAY, WAITS, FinishedModel, QueueModel
-from desktop.queue_notice import CONTROL, Notice
-from desktop.queue_row import MENU
-from desktop.queue_times import Times
-from desktop.queue_words import Titles, clock, failure_text, time_left
+from desktop.queue.details import JobDetails
+from desktop.queue.model import ID, UNDER_WAY, WAITS, FinishedModel, QueueModel
+from desktop.queue.notice import CONTROL, Notice
+from desktop.queue.row import MENU
+from desktop.queue.times import Times
+from desktop.queue.view import JobView
+from desktop.queue.words import Titles, clock, failure_text, time_left
 from desktop.studio import Changed, Studio
 from freeswim.errors import Conflict, FreeswimError, NotFound
 from freeswim.studio.client import Client, Json

@@ -9,8 +9,8 @@ from PySide6.QtCore import Qt, QTimer, Signal
 from PySide6.QtWidgets import QGridLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from desktop import theme
-from desktop.fields import tint
-from desktop.sheet import Flat, fixes_in
+from desktop.settings.fields import tint
+from desktop.settings.sheet import Flat, fixes_in
 from desktop.studio import Studio
 from freeswim.errors import FreeswimError
 from freeswim.models.catalog import Checkpoint

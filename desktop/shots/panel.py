@@ -33,12 +33,12 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from desktop.drop import DropOverlay
-from desktop.estimate import link
-from desktop.fields import CONTROL_PX, row, tool
-from desktop.intake import Found, Intake, paths_in, refusal
-from desktop.shot_rows import Role, ShotDraft, ShotOrDraft, ShotsModel, key_of, read_draft, rows_of
-from desktop.shots_list import ShotsList
+from desktop.settings.estimate import link
+from desktop.settings.fields import CONTROL_PX, row, tool
+from desktop.shots.drop import DropOverlay
+from desktop.shots.intake import Found, Intake, paths_in, refusal
+from desktop.shots.rows import Role, ShotDraft, ShotOrDraft, ShotsModel, key_of, read_draft, rows_of
+from desktop.shots.view import ShotsList
 from desktop.studio import Changed, Studio
 from freeswim.studio.client import Json
 

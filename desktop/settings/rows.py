@@ -10,9 +10,9 @@ from PySide6.QtCore import QSignalBlocker, Qt, Signal
 from PySide6.QtGui import QTextCursor
 from PySide6.QtWidgets import QGridLayout, QLabel, QPlainTextEdit, QWidget
 
-from desktop.fields import Choice, FieldLabel, Number, Size, Strength, row
-from desktop.file_fields import Loras
-from desktop.sheet import Flat, Sheet
+from desktop.settings.fields import Choice, FieldLabel, Number, Size, Strength, row
+from desktop.settings.file_fields import Loras
+from desktop.settings.sheet import Flat, Sheet
 
 LABEL_PX = 76
 

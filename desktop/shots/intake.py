@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from PySide6.QtCore import QMimeData, QObject, QSize, Qt, QThreadPool, QUrl, Signal
 from PySide6.QtGui import QImage
 
-from desktop.sheet import ClipFacts
+from desktop.settings.sheet import ClipFacts
 from freeswim.errors import FreeswimError, MediaError
 from freeswim.presets import read_preset
 from freeswim.request import Request

@@ -20,9 +20,9 @@ from PySide6.QtWidgets import (
 )
 
 from desktop import theme
-from desktop.fields import CONTROL_PX, Choice, Number, row, tool
-from desktop.intake import IMAGES, VIDEOS, Found, paths_in, refusal
-from desktop.sheet import LoraChoice
+from desktop.settings.fields import CONTROL_PX, Choice, Number, row, tool
+from desktop.settings.sheet import LoraChoice
+from desktop.shots.intake import IMAGES, VIDEOS, Found, paths_in, refusal
 from freeswim.request import MAX_LORAS
 
 

@@ -20,8 +20,8 @@ from PySide6.QtWidgets import (
 )
 
 from desktop import theme
-from desktop.advanced import Advanced
-from desktop.fields import (
+from desktop.settings.advanced import Advanced
+from desktop.settings.fields import (
     CONTROL_PX,
     SHORT,
     Choice,
@@ -32,10 +32,10 @@ from desktop.fields import (
     Strength,
     row,
 )
-from desktop.file_fields import MediaSlot
-from desktop.intake import Found, Intake
-from desktop.rows import Row, Rows, secondary, show_text, text_field
-from desktop.sheet import Flat, Library, Sheet, media_of, seconds_of
+from desktop.settings.file_fields import MediaSlot
+from desktop.settings.rows import Row, Rows, secondary, show_text, text_field
+from desktop.settings.sheet import Flat, Library, Sheet, media_of, seconds_of
+from desktop.shots.intake import Found, Intake
 from freeswim.errors import RequestError
 from freeswim.models.catalog import find_checkpoint
 from freeswim.timeline.timecode import frames_of as frames_of_timecode

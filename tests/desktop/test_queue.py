@@ -25,13 +25,13 @@ from PySide6.QtWidgets import (
 )
 from pytestqt.qtbot import QtBot
 
-from desktop.queue_list import JobView
-from desktop.queue_model import DRAGGED, STAGES, Course
-from desktop.queue_notice import UNDO_S
-from desktop.queue_panel import QueuePanel
-from desktop.queue_row import RowDelegate
-from desktop.queue_times import Times
-from desktop.queue_words import clock, duration, spoken_time, time_left
+from desktop.queue.model import DRAGGED, STAGES, Course
+from desktop.queue.notice import UNDO_S
+from desktop.queue.panel import QueuePanel
+from desktop.queue.row import RowDelegate
+from desktop.queue.times import Times
+from desktop.queue.view import JobView
+from desktop.queue.words import clock, duration, spoken_time, time_left
 from desktop.studio import Studio
 from freeswim.presets import load_preset
 from freeswim.request import Request

@@ -42,9 +42,9 @@ from PySide6.QtWidgets import (
 )
 
 from desktop import theme
-from desktop.queue_words import stage_words
+from desktop.queue.words import stage_words
 from desktop.studio import Studio
-from desktop.thumbnails import BOX, Thumbnails, moment_at, moment_size, num_moments, place_of
+from desktop.takes.thumbnails import BOX, Thumbnails, moment_at, moment_size, num_moments, place_of
 from freeswim.errors import FreeswimError
 from freeswim.studio.job import Job, JobState, Take, Verdict
 from freeswim.studio.runner import JobProgress

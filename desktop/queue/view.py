@@ -23,8 +23,8 @@ from PySide6.QtWidgets import (
 )
 
 from desktop import theme
-from desktop.queue_model import ID, JobModel
-from desktop.queue_row import RowDelegate
+from desktop.queue.model import ID, JobModel
+from desktop.queue.row import RowDelegate
 
 Index = QModelIndex | QPersistentModelIndex
 

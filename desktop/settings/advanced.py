@@ -5,9 +5,9 @@ from __future__ import annotations
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QWidget
 
-from desktop.fields import Number, row
-from desktop.file_fields import Loras
-from desktop.rows import Row, Rows, secondary, show_text, text_field
+from desktop.settings.fields import Number, row
+from desktop.settings.file_fields import Loras
+from desktop.settings.rows import Row, Rows, secondary, show_text, text_field
 from freeswim.models.catalog import CATALOG
 
 NEGATIVE_PX = 56

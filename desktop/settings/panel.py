@@ -20,13 +20,13 @@ from PySide6.QtWidgets import (
 )
 
 from desktop import theme
-from desktop.estimate import Estimate, link
-from desktop.fields import row
-from desktop.form import Form
-from desktop.orders import Order, Outcome, carry_out, seeds_of
-from desktop.preset_chooser import PresetChooser
-from desktop.sheet import Library, Sheet
-from desktop.shot_rows import ShotDraft, ShotOrDraft, key_of
+from desktop.settings.estimate import Estimate, link
+from desktop.settings.fields import row
+from desktop.settings.form import Form
+from desktop.settings.orders import Order, Outcome, carry_out, seeds_of
+from desktop.settings.preset_chooser import PresetChooser
+from desktop.settings.sheet import Library, Sheet
+from desktop.shots.rows import ShotDraft, ShotOrDraft, key_of
 from desktop.studio import Changed, Studio
 from freeswim.errors import FreeswimError
 from freeswim.models.catalog import find_checkpoint

@@ -9,7 +9,7 @@ from typing import Any
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
-from desktop.queue_words import kind_of
+from desktop.queue.words import kind_of
 from desktop.studio import Changed, Studio
 from freeswim.errors import FreeswimError
 from freeswim.studio.job import Job, JobState, QueueMode

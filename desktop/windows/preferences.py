@@ -24,8 +24,8 @@ from PySide6.QtWidgets import (
 )
 
 from desktop.remembered import Notify, Place, Preferences, Remembered, WindowState, folder
-from desktop.shortcuts import ShortcutTable
 from desktop.studio import Studio
+from desktop.windows.shortcuts import ShortcutTable
 from freeswim import paths
 from freeswim.errors import FreeswimError
 from freeswim.studio import awake

@@ -23,8 +23,8 @@ from PySide6.QtCore import (
 )
 from PySide6.QtGui import QImage
 
-from desktop.queue_times import Times
-from desktop.queue_words import Row, Sight, Titles, describe, failure_text, kind_of
+from desktop.queue.times import Times
+from desktop.queue.words import Row, Sight, Titles, describe, failure_text, kind_of
 from desktop.studio import Changed, Studio
 from freeswim.studio.job import ENDED, Job, JobState
 from freeswim.studio.runner import JobProgress

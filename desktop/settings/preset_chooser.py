@@ -5,7 +5,7 @@ from __future__ import annotations
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QCheckBox, QFrame, QPushButton, QVBoxLayout, QWidget
 
-from desktop.sheet import Library, Sheet
+from desktop.settings.sheet import Library, Sheet
 
 
 class PresetChooser(QFrame):

@@ -35,7 +35,7 @@ from PySide6.QtWidgets import (
 )
 
 from desktop import theme
-from desktop.sheet import Flat, frames_of, seconds_of
+from desktop.settings.sheet import Flat, frames_of, seconds_of
 from freeswim.models.catalog import Checkpoint
 from freeswim.request import MAX_SEED
 

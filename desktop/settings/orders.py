@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from desktop.sheet import Sheet
+from desktop.settings.sheet import Sheet
 from freeswim.errors import FreeswimError
 from freeswim.request import MAX_SEED
 from freeswim.studio.client import Client, Json

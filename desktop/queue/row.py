@@ -9,8 +9,8 @@ from PySide6.QtGui import QColor, QFont, QFontMetrics, QImage, QPainter, QPen
 from PySide6.QtWidgets import QStyle, QStyledItemDelegate, QStyleOptionViewItem
 
 from desktop import theme
-from desktop.queue_model import PICTURE, ROW
-from desktop.queue_words import Row, Tone
+from desktop.queue.model import PICTURE, ROW
+from desktop.queue.words import Row, Tone
 
 HEIGHT = 64  # pixels of a row, where its three lines of text fit into it
 GAP = 4  # around a card

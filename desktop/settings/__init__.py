@@ -1,0 +1,1 @@
+"""What is asked of a shot, and the button that sends it."""

@@ -1,0 +1,1 @@
+"""All shots, and files that become shots."""
