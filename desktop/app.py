@@ -8,9 +8,13 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # Qt's system libraries may be missing: `main` says so
+    from PySide6.QtCore import QTimer
 
 # Libraries for screen capture and video cards that Qt looks for in vain are no news to anyone.
 QUIET = "qt.multimedia.symbolsresolver.warning=false;qt.multimedia.*.info=false"
@@ -28,7 +32,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "  Install the system package that holds this library.\n"
         )
         return 1
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Qt's loop never returns to Python's handler
     with _temporary_home() if options.temp_home else _home():
         return _run(options.files, is_debugged=options.debug)
 
@@ -104,11 +107,28 @@ def _run(files: Sequence[str], *, is_debugged: bool) -> int:
     studio.start()
     if files:
         window.open_files([Path(file).absolute() for file in files])
+    beat = _obey_signals(window.leave)
     status = app.exec()
+    beat.stop()
     studio.close()
     trouble.close()
     instance.close()
     return status
+
+
+def _obey_signals(leave: Callable[[], None]) -> QTimer:
+    """Leave in order at Ctrl-C and at the end of the session; as long as the timer runs.
+
+    Python's handlers run between two lines of Python, and Qt's loop has none: the timer's are these.
+    """
+    from PySide6.QtCore import QTimer
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: leave())
+    beat = QTimer(interval=200)
+    beat.timeout.connect(lambda: None)
+    beat.start()
+    return beat
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import JsonValue
-from PySide6.QtCore import Qt, QUrl, Signal
-from PySide6.QtGui import QAction, QCloseEvent, QDesktopServices, QKeySequence
+from PySide6.QtCore import Qt, QTimer, QUrl, Signal
+from PySide6.QtGui import QAction, QCloseEvent, QDesktopServices, QKeySequence, QShowEvent
 from PySide6.QtWidgets import QFileDialog, QMainWindow, QMenu, QSplitter, QVBoxLayout, QWidget
 
 from desktop.banner import Banner, Notice
@@ -353,8 +353,6 @@ class Window(QMainWindow):
         self.shots.restore(_object(drafts.get("shots")))
         self.settings.form.prompt.setFocus()
         remembered.follow_window(self, self._splitters)
-        if not remembered.preferences.is_introduced:
-            self.first_run.show()
         if self._trouble.has_crashed:
             report = ("Report…", self.report.open_anew)
             self.banner.show_notice("crash", Notice("FreeSwim crashed the last time.", (report,)))
@@ -369,6 +367,11 @@ class Window(QMainWindow):
 
     def _show_shortcuts(self) -> None:
         self.shortcuts.show_actions(self.menuBar().actions())
+
+    def showEvent(self, event: QShowEvent) -> None:
+        super().showEvent(event)
+        if not self._remembered.preferences.is_introduced and not event.spontaneous():
+            QTimer.singleShot(0, self.first_run.show)  # above this window, so after it
 
     def closeEvent(self, event: QCloseEvent) -> None:
         """The studio goes on without the window; while a job runs, the person is asked."""

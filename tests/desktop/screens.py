@@ -93,6 +93,8 @@ def like(job: Job, number: int, state: JobState, **changes: object) -> Job:
 
 def shoot_real(window: Window, studio: Studio, camera: Camera) -> Job:
     """First start, a take that is made, two of them compared; the last job."""
+    until(window.first_run.isVisible)
+    settle(1.0)
     camera.shoot(window.first_run, "first-run")
     window.first_run.close()
     until(lambda: window.settings.button.text() == "Add to queue")

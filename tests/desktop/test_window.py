@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -269,3 +270,20 @@ def test_hiding_a_column_hides_it(window: Window, qtbot: QtBot):
     qtbot.keyClick(window, Qt.Key.Key_2, CONTROL | Qt.KeyboardModifier.ShiftModifier)
     assert not window.queue.isVisible()
     assert window.childAt(QPoint(5, window.height() // 2)) is not None
+
+
+def test_the_app_ends_in_order_when_it_is_told_to_and_a_temporary_home_goes_with_it(tmp_path: Path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "desktop.app", "--temp-home"],
+        env=os.environ | {"TMPDIR": str(tmp_path), "QT_QPA_PLATFORM": "offscreen"},
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob("freeswim-*/run/studio.json")):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        process.terminate()
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+    assert not list(tmp_path.glob("freeswim-*"))
