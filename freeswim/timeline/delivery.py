@@ -163,7 +163,11 @@ class _Plan:
         rate = wanted.rate or timeline_rate(fastest)
         widest = max((shot.active.size for shot in shots), key=lambda size: size[0] * size[1])
         codec = wanted.codec or wanted.editor.codec
-        find_codec(codec)
+        if find_codec(codec).is_sequence:
+            raise RequestError(
+                f"A timeline cannot be of picture sequences ({codec}).",
+                hint="Choose a codec of one file; `freeswim takes export` writes sequences.",
+            )
         frames_of(wanted.start, rate)
         plan = cls(wanted, tuple(shots), file_word(wanted.project), rate, codec, widest)
         for shot in shots:

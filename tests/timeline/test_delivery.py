@@ -218,6 +218,13 @@ def test_what_cannot_be_is_refused_before_anything_is_made(
     assert list(root.iterdir()) == []
 
 
+def test_a_timeline_of_picture_sequences_is_refused(shots: list[ShotFiles], root: Path):
+    with pytest.raises(RequestError, match="picture sequences") as refused:
+        deliver(shots, replace(wanted(), codec="exr"), root)
+    assert "takes export" in refused.value.hint
+    assert list(root.iterdir()) == []
+
+
 def test_a_cancelled_export_leaves_nothing(shots: list[ShotFiles], root: Path):
     def stop(name: str, done: int, of: int) -> None:
         if done == 20:
