@@ -149,7 +149,7 @@ def _known_places() -> Iterator[tuple[re.Pattern[str], str]]:
         "data": [paths.home()],
         "packages": [Path(sysconfig.get_path(name)) for name in ("purelib", "platlib")],
         "python": [Path(sysconfig.get_path("stdlib"))],
-        "freeswim": [Path(__file__).parents[1]],
+        "freeswim": [Path(__file__).parents[2]],
         "home": [Path.home()],
     }
     case = re.IGNORECASE if sys.platform in ("win32", "darwin") else re.NOFLAG

@@ -408,7 +408,8 @@ def test_takes_are_found_by_their_prompt_in_all_shots(
     )
     alone.show_shot("a" * 16)
     alone.view.setFocus()
-    qtbot.keyClick(alone.view, Qt.Key.Key_F, Qt.KeyboardModifier.ControlModifier)
+    find = Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.ShiftModifier
+    qtbot.keyClick(alone.view, Qt.Key.Key_F, find)
     assert QApplication.focusWidget() is alone.search
     qtbot.keyClicks(alone.search, "window")
     assert [take.number for take in alone.model.takes] == [2, 1]
