@@ -455,10 +455,10 @@ def _add_resolve(app: FastAPI, studio: Studio) -> None:
         """Who is there inside DaVinci Resolve, what waits for a prompt, what happened last."""
         return await studio.resolve.look()
 
-    @app.put("/v1/resolve/settings")
+    @app.patch("/v1/resolve/settings")
     async def set_settings(asked: ResolveSettings) -> ResolveNow:
-        """How shots are made that are asked for inside Resolve, from now on."""
-        await studio.resolve.set_settings(asked)
+        """Change how shots are made that are asked for inside Resolve; what is left out stays."""
+        await studio.resolve.change_settings(asked.model_dump(exclude_unset=True))
         return await studio.resolve.look()
 
     @app.post("/v1/resolve/shots/{shot_id}/drop")

@@ -140,8 +140,8 @@ async def _keep_house(studio: Studio, server: uvicorn.Server, exit_when_idle: fl
 
 
 async def _is_needed(studio: Studio) -> bool:
-    """Whether a job runs, or will by itself, or a checkpoint is on its way."""
-    if studio.downloads.is_busy:
+    """Whether a job runs, or will by itself, or a checkpoint or a take is on its way."""
+    if studio.downloads.is_busy or studio.resolve.is_busy:
         return True
     queue = await studio.ask(lambda store: store.queue())
     will_run = IN_QUEUE - {JobState.PAUSED}

@@ -4,7 +4,7 @@ There a Lua script can read a file of ours, and write Fusion's preferences; noth
 operation goes out as `request.lua`, put in place in one step, and its answer is looked for in
 `Fusion.prefs`:
 
-    return {id="…", body=[==[{"operation": …, "pad": …}]==]}
+    return {id="…", to=owner, body=[==[{"operation": …, "pad": …}]==]}
     Global = { FreeSwim = { Owner, Ack = id, Response = id:base64 } }
 
 Others on the machine may read preferences. So each request brings random bytes that seal its answer
@@ -27,7 +27,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +81,10 @@ class _Reply(BaseModel):
     owner: str
 
 
+class _SilentScript(Exception):
+    """The script does not answer any more."""
+
+
 class Mailbox:
     """Serves the script that last left its mark in the preferences."""
 
@@ -89,7 +93,7 @@ class Mailbox:
         self._patience = patience
         self._task: asyncio.Task[None] | None = None
         self._last_id = 0
-        self._silent = ""  # owner that did not answer
+        self._known: set[str] = set()  # scripts that were greeted
         self._hello: _Sent | None = None  # that stands, for a script that was busy
 
     async def start(self) -> None:
@@ -105,11 +109,11 @@ class Mailbox:
 
     async def _serve(self) -> None:
         await asyncio.to_thread(_withdraw)  # of a daemon that died
+        self._known = set((await self._owners())[1:])  # of other times; the newest may live
         while True:
             try:
-                owner = await self._owner()
-                if owner and owner != self._silent:
-                    await self._meet(owner)
+                if owners := await self._new_owners():
+                    await self._meet(owners[0])
                 elif self._hello is not None and (reply := await self._look_for(self._hello)):
                     self._hello = None
                     await self._welcome(reply)
@@ -117,28 +121,31 @@ class Mailbox:
                 log.warning("the mailbox: %s", error)
             await asyncio.sleep(self._patience.look_s)
 
-    async def _owner(self) -> str:
-        """Token of the script that came last; empty: there never was one."""
-        said = await asyncio.to_thread(read_prefs)
-        owner = said.get("Owner", "")
-        return owner if _TOKEN.fullmatch(owner) else ""
+    async def _owners(self) -> list[str]:
+        """Tokens of the last script of each profile, the newest first."""
+        return _owners(await asyncio.to_thread(read_prefs))
+
+    async def _new_owners(self) -> list[str]:
+        return [owner for owner in await self._owners() if owner not in self._known]
+
+    def _is_somebody_new(self, said: Sequence[Mapping[str, str]]) -> bool:
+        return any(owner not in self._known for owner in _owners(said))
 
     async def _meet(self, owner: str) -> None:
         """Greet a script that is new, or was there before this daemon."""
+        self._known.add(owner)
         self._hello = None
-        sent = await self._send(_hello())
+        sent = await self._send(_hello(), owner)
         reply = await self._answer_to(sent)
         if reply is None:
-            self._silent, self._hello = owner, sent  # it may be behind a window of Resolve's
+            self._hello = sent  # it may be behind a window of Resolve's
             return
         await self._welcome(reply)
 
     async def _welcome(self, hello: _Reply) -> None:
         """Serve a script until it is silent, or another one comes."""
-        self._silent = ""
         session = hello.owner
         if not hello.ok or not _TOKEN.fullmatch(session):
-            self._silent = session
             return
         facts = {name: hello.facts.get(name) for name in Product.model_fields}
         try:
@@ -150,23 +157,22 @@ class Mailbox:
                 resolve=Product.model_validate(facts),
             )
         except ValueError:
-            self._silent = session
+            log.warning("who answers from the mailbox cannot be read")
             return
         reply = await self._desk.register(said)
-        await self._converse(session, reply)
+        try:
+            await self._converse(session, reply)
+        except _SilentScript:
+            log.info("the script of the mailbox is silent")
+            self._desk.links.lose(session)
+            self._hello = await self._send(_hello(), session)  # it may come back
 
     async def _converse(self, session: str, reply: Next) -> None:
         now = Now()
         verb = await self._verb_of(session)
         while True:
             if reply.operation is not None:
-                answer = await self._do(reply.operation)
-                if answer is None:
-                    log.info("the script of the mailbox is silent")
-                    self._desk.links.lose(session)
-                    self._silent = session
-                    self._hello = await self._send(_hello())  # it may come back
-                    return
+                answer = await self._do(reply.operation, session)
                 now = _now(answer) if reply.operation.name == "context" else now
                 reply = await self._desk.answer(
                     Answer(
@@ -178,13 +184,12 @@ class Mailbox:
                     )
                 )
             elif reply.end:
-                await self._do(Operation(id=secrets.token_hex(16), name="bye"))
-                self._silent = session
+                await self._do(Operation(id=secrets.token_hex(16), name="bye"), session)
                 return
             elif verb is not None:
                 reply, verb = await self._desk.verb(verb), None
             else:
-                if await self._owner() not in ("", session):
+                if await self._new_owners():
                     self._desk.links.bye(session)
                     return
                 reply = await self._desk.poll(session, 2 * self._patience.look_s, now)
@@ -194,30 +199,30 @@ class Mailbox:
         if await asyncio.to_thread(_was_heard, session):
             return None
         operation = Operation(id=secrets.token_hex(16), name="verb", arguments={"key": session})
-        answer = await self._do(operation)
-        if answer is None or not answer.ok:
-            return None
+        answer = await self._do(operation, session)
+        await asyncio.to_thread(_hear, session)
         try:
             said = VerbSaid.model_validate({"session": session, **answer.facts})
         except ValidationError:
             log.warning("what was chosen in Resolve cannot be read")
             return None
-        await asyncio.to_thread(_hear, session)
         return said
 
-    async def _do(self, operation: Operation) -> _Reply | None:
-        """What came of an operation; None: nobody began it, or it has no end."""
-        answer = await self._answer_to(await self._send(operation))
-        if operation.name == "still" and answer is not None:
+    async def _do(self, operation: Operation, owner: str) -> _Reply:
+        """What came of an operation. Raises _SilentScript: nobody began it, or it has no end."""
+        answer = await self._answer_to(await self._send(operation, owner))
+        if answer is None:
+            raise _SilentScript
+        if operation.name == "still":
             path = str(operation.arguments["path"])
             return await asyncio.to_thread(_with_still, answer, Path(path))
         return answer
 
     # ------------------------------------------------------------------------------ the wire
 
-    async def _send(self, operation: Operation) -> _Sent:
+    async def _send(self, operation: Operation, owner: str) -> _Sent:
         self._last_id = max(self._last_id + 1, int(time.time() * 1000) * 1000)
-        sent = _Sent(str(self._last_id), operation, secrets.token_bytes(PAD_BYTES))
+        sent = _Sent(str(self._last_id), owner, operation, secrets.token_bytes(PAD_BYTES))
         await asyncio.to_thread(_write_request, sent)
         return sent
 
@@ -229,15 +234,17 @@ class Mailbox:
             said = await asyncio.to_thread(read_prefs)
             if (reply := _reply_to(sent, said)) is not None:
                 return reply
-            is_begun = is_begun or said.get("Ack") == sent.id
+            is_begun = is_begun or any(one.get("Ack") == sent.id for one in said)
             passed = loop.time() - began
+            if not is_begun and self._is_somebody_new(said):  # who has taken its place
+                return None
             if passed > (self._patience.answer_s if is_begun else self._patience.ack_s):
                 if sent.operation.name != "hello":
                     await asyncio.to_thread(_withdraw)
                 return None
             if is_begun and loop.time() - beat > 5:
                 beat = loop.time()
-                self._beat(said.get("Owner", ""), passed)
+                self._beat(sent.owner, passed)
             await asyncio.sleep(self._patience.poll_s)
 
     async def _look_for(self, sent: _Sent) -> _Reply | None:
@@ -254,6 +261,7 @@ class _Sent:
     """A request that lies in the mailbox."""
 
     id: str
+    owner: str  # whose script is meant: two Resolves may look
     operation: Operation
     pad: bytes
 
@@ -267,17 +275,19 @@ class _Sent:
         )
         level = next(n for n in range(2, 100) if f"]{'=' * n}]" not in body)
         bar = "=" * level
-        return f'return {{id="{self.id}", body=[{bar}[{body}]{bar}]}}\n'.encode("ascii")
+        return f'return {{id="{self.id}", to="{self.owner}", body=[{bar}[{body}]{bar}]}}\n'.encode(
+            "ascii"
+        )
 
 
 def _hello() -> Operation:
     return Operation(id=secrets.token_hex(16), name="hello")
 
 
-def read_prefs() -> dict[str, str]:
-    """What a script of ours has written into the preferences; nothing where that is half-written.
+def read_prefs() -> list[dict[str, str]]:
+    """What scripts of ours have written into each profile's preferences, the newest first.
 
-    Of several profiles the one that was written last and has anything of ours.
+    Nothing of one that is half-written.
     """
     found: list[tuple[float, dict[str, str]]] = []
     for path in paths.fusion_profiles().glob("*/Fusion.prefs"):
@@ -287,7 +297,7 @@ def read_prefs() -> dict[str, str]:
                 said = parse_prefs(file.read(MOST_PREFS_BYTES))
             if said:
                 found.append((written, said))
-    return max(found, key=lambda one: one[0])[1] if found else {}
+    return [said for _, said in sorted(found, key=lambda one: one[0], reverse=True)]
 
 
 def parse_prefs(content: bytes) -> dict[str, str]:
@@ -308,16 +318,24 @@ def unseal(sealed: str, pad: bytes) -> bytes:
     return bytes(one ^ other for one, other in zip(content, pad, strict=False))
 
 
-def _reply_to(sent: _Sent, said: Mapping[str, str]) -> _Reply | None:
+def _owners(said: Sequence[Mapping[str, str]]) -> list[str]:
+    owners = [one.get("Owner", "") for one in said]
+    return [owner for owner in owners if _TOKEN.fullmatch(owner)]
+
+
+def _reply_to(sent: _Sent, said: Sequence[Mapping[str, str]]) -> _Reply | None:
     """The answer to a request; None: it is not there, or not whole yet."""
-    number, _, sealed = said.get("Response", "").partition(":")
-    if number != sent.id:
-        return None
-    try:
-        reply = _Reply.model_validate_json(unseal(sealed, sent.pad))
-    except ValueError:
-        return None
-    return reply if reply.id == sent.operation.id else None
+    for one in said:
+        number, _, sealed = one.get("Response", "").partition(":")
+        if number != sent.id:
+            continue
+        try:
+            reply = _Reply.model_validate_json(unseal(sealed, sent.pad))
+        except ValueError:
+            continue
+        if reply.id == sent.operation.id:
+            return reply
+    return None
 
 
 def _write_request(sent: _Sent) -> None:

@@ -31,6 +31,7 @@ from freeswim.studio.eta import seconds_left
 from freeswim.studio.executors.local import LocalSlot
 from freeswim.studio.folders import JobFolder, Spec
 from freeswim.studio.job import ENDED, Job, JobState, Queue, QueueMode, Take, Verdict, Wish
+from freeswim.studio.mailbox import Mailbox
 from freeswim.studio.publish import move_to_trash
 from freeswim.studio.resolve.placer import ResolveDesk
 from freeswim.studio.runner import JobProgress, Runner
@@ -75,6 +76,7 @@ class Studio:
         self._runner = Runner(self._desk, slots)
         self.downloads = Downloads(self._ring)
         self.resolve = ResolveDesk(self._desk, self._submit_shot)
+        self._mailbox = Mailbox(self.resolve)
 
     async def start(self) -> None:
         """Bring what was under way back into order, and serve the queue."""
@@ -82,9 +84,11 @@ class Studio:
         await self._runner.start()
         await asyncio.to_thread(self.downloads.start)
         await self.resolve.start()
+        await self._mailbox.start()
 
     async def stop(self) -> None:
         """Stop what runs at its next step, and close the database."""
+        await self._mailbox.stop()
         await self.resolve.stop()
         stopped = asyncio.to_thread(self.downloads.stop)
         await asyncio.gather(self._runner.stop(), stopped)

@@ -199,7 +199,7 @@ def test_preferences_are_written_in_answer_only(folders: Path):
 
             async def is_idle() -> bool | None:
                 before = len(world.calls)
-                await asyncio.sleep(20 * 0.01)
+                await passed(world)
                 since = [call.name for call in world.calls[before:]]
                 return True if since and set(since) == {"GetPrefs"} else None
 

@@ -186,7 +186,8 @@ class Link:
         try:
             while True:
                 try:
-                    return await asyncio.wait_for(asyncio.shield(asked.answer), 1.0)
+                    async with asyncio.timeout(1.0):
+                        return await asyncio.shield(asked.answer)
                 except TimeoutError:
                     if self.silent_s > GONE_S or self.clock() - since > PATIENCE_S:
                         return Facts({}, "lost")
@@ -218,13 +219,7 @@ class Link:
         """The next operation, or none after a while."""
         deadline = self.clock() + wait_s
         while not (self._asked or self._says or self.is_over or self.is_let_go):
-            left = deadline - self.clock()
-            if left <= 0:
-                break
-            self._bell.clear()
-            try:
-                await asyncio.wait_for(self._bell.wait(), left)
-            except TimeoutError:
+            if not await self._rings(deadline - self.clock()):
                 break
         says, self._says = " ".join(self._says), []
         operation = self._asked[0].operation if self._asked and not self.is_over else None
@@ -233,11 +228,8 @@ class Link:
     async def next_of_verb(self) -> Next:
         """As `next`, held back while a verb may still ask something."""
         deadline = self.clock() + ANSWER_S
-        while self.is_working and not self._asked and self.clock() < deadline:
-            self._bell.clear()
-            try:
-                await asyncio.wait_for(self._bell.wait(), max(0.0, deadline - self.clock()))
-            except TimeoutError:
+        while self.is_working and not self._asked:
+            if not await self._rings(deadline - self.clock()):
                 break
         return await self.next(0)
 
@@ -264,6 +256,19 @@ class Link:
                 asked.answer.set_result(Facts({}, "lost"))
         self._asked.clear()
         self._ring()
+
+    async def _rings(self, timeout_s: float) -> bool:
+        """Wait for something to happen; whether it did."""
+        if timeout_s <= 0:
+            return False
+        self._bell.clear()
+        try:
+            # Not wait_for: up to Python 3.11 that can swallow a cancellation.
+            async with asyncio.timeout(timeout_s):
+                await self._bell.wait()
+        except TimeoutError:
+            return False
+        return True
 
     def _ring(self) -> None:
         self._bell.set()

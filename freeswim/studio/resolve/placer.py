@@ -146,11 +146,17 @@ class _Tried:
 class ResolveDesk:
     """The daemon's side of Resolve."""
 
-    def __init__(self, desk: Desk, submit: Submit, prepare: Sequence[str] = PREPARE) -> None:
+    def __init__(self, desk: Desk, submit: Submit, prepare: Sequence[str] = ()) -> None:
+        """
+        Args:
+            submit: adds jobs for a shot.
+            prepare: command that works on media; none: freeswim.prepare.
+        """
         self._desk = desk
         self._submit = submit
-        self._prepare = prepare
+        self._prepare = prepare or PREPARE
         self.links = Links(on_change=self._ring)
+        self.is_busy = False  # with a take on its way
         self._tasks: set[asyncio.Task[None]] = set()
         self._news = deque[News](maxlen=MOST_NEWS)
         self._keys = deque[str](maxlen=1000)  # of verbs that were begun
@@ -225,14 +231,16 @@ class ResolveDesk:
         except ValidationError:  # of an older or newer FreeSwim
             return ResolveSettings()
 
-    async def set_settings(self, settings: ResolveSettings) -> None:
-        """How they are made from now on."""
+    async def change_settings(self, changes: Mapping[str, Any]) -> None:
+        """How they are made from now on; `changes` are of ResolveSettings."""
+        settings = (await self.settings()).model_copy(update=changes)
         await self._desk.change(
             lambda store: store.set_resolve_settings(settings.model_dump_json())
         )
 
     async def drop(self, shot_id: str) -> Shot:
-        """Forget a shot that waits for its prompt, and its marker."""
+        """Forget a shot that waits for its prompt, and its marker. Raises NotFound, Conflict."""
+        await self._desk.ask(lambda store: store.shot(shot_id))
         waiting = await self._desk.ask(Store.shots_without_jobs)
         shot = next((one for one in waiting if one.id == shot_id), None)
         if shot is None:
@@ -468,9 +476,12 @@ class ResolveDesk:
             seq = self._desk.seq
             try:
                 for take in await self._desk.ask(Store.to_place):
+                    self.is_busy = True
                     await self._try(take)
             except (FreeswimError, OSError) as error:
                 log.warning("placing takes: %s", error)
+            finally:
+                self.is_busy = False
             if self._desk.seq == seq and not self._changed.is_set():
                 await self._wait_for_change(seq)
 
@@ -489,7 +500,11 @@ class ResolveDesk:
         """Place a take, unless nothing has changed since that could not be done."""
         shot = await self._desk.ask(lambda store: store.shot(take.shot_id))
         place, placing = _place_of(shot), take.placing
-        if place is None or placing is None or not _can_be_placed(take):
+        if placing is None or not _can_be_placed(take):
+            return
+        if place is None:
+            words = "Where it goes was said by another version of FreeSwim; export it instead."
+            await self._settle(take.id, Placing(state=PlacingState.FAILED, message=words))
             return
         owner = self.links.owner
         now = None if owner is None else (owner.session, owner.now.project, owner.now.timeline)
@@ -639,9 +654,8 @@ class ResolveDesk:
             stderr=asyncio.subprocess.DEVNULL,
         )
         try:
-            content, _ = await asyncio.wait_for(
-                process.communicate(json.dumps(task).encode()), PREPARE_S
-            )
+            async with asyncio.timeout(PREPARE_S):
+                content, _ = await process.communicate(json.dumps(task).encode())
         except TimeoutError as error:
             raise MediaError("It took too long to read the video.", hint="Try again.") from error
         finally:
