@@ -21,6 +21,7 @@ from desktop.notify import Notifier
 from desktop.queue.panel import QueuePanel
 from desktop.queue.words import stage_words
 from desktop.remembered import Remembered
+from desktop.resolve import Resolve
 from desktop.settings.panel import SettingsPanel
 from desktop.shots.panel import ShotOrDraft, ShotsPanel, key_of
 from desktop.status import StatusBar
@@ -30,7 +31,7 @@ from desktop.trouble import Trouble
 from desktop.viewer.frames import Clip
 from desktop.viewer.panel import Viewer
 from desktop.windows.export import ExportWindow
-from desktop.windows.first_run import FirstRun
+from desktop.windows.first_run import FirstRun, Mark
 from desktop.windows.models import ModelsWindow
 from desktop.windows.preferences import PreferencesWindow
 from desktop.windows.quitting import QuitSheet
@@ -73,6 +74,7 @@ class Window(QMainWindow):
         self._make_windows()
         self._make_menus()
         self.preferences.shortcuts.show_actions(self.menuBar().actions())
+        self.resolve = Resolve(studio, self)
         self.notices = Notices(studio, self.banner, self)
         self.notifier = Notifier(studio, remembered, self)
         self._connect()
@@ -208,6 +210,12 @@ class Window(QMainWindow):
         self.status.machine_seen.connect(self.notices.see_machine)
         self.status.disk_chosen.connect(lambda: _open(paths.takes()))
         self.status.machine_chosen.connect(lambda: self.preferences.open_page("Models & storage"))
+        self.resolve.told.connect(self._say_resolve)
+        self.resolve.happened.connect(self._say_news)
+        self.resolve.installed.connect(self._say_installed)
+        self.preferences.resolve_wanted.connect(self.resolve.install)
+        self.first_run.resolve_wanted.connect(self.resolve.install)
+        self.status.resolve_chosen.connect(lambda: self.preferences.open_page("Resolve"))
         studio.changed.connect(self._on_changed)
         studio.progressed.connect(self._on_progress)
         studio.lost.connect(lambda _: self._say_title())
@@ -335,6 +343,21 @@ class Window(QMainWindow):
     def _show_preview(self, job_id: str, words: str, image: bytes) -> None:
         if job_id in self._studio.running:
             self.viewer.show_preview(job_id, image, words)
+
+    def _say_resolve(self, words: str, is_connected: bool) -> None:
+        self.status.resolve.setText(words)
+        self.preferences.show_resolve(words, can_install=not is_connected)
+        mark = Mark.DONE if is_connected else Mark.OPTIONAL
+        self.first_run.say_resolve(mark, words, can_install=not is_connected)
+
+    def _say_news(self, words: str, is_error: bool) -> None:
+        """What became of a click inside Resolve: the window comes to the front and says so."""
+        if is_error:
+            self.banner.show_notice("resolve", Notice(words))
+        self.status.say(words)
+
+    def _say_installed(self, words: str, is_error: bool) -> None:
+        self.banner.show_notice("resolve", Notice(words, is_error=is_error))
 
     def _say_title(self) -> None:
         job = next((self._studio.jobs[job_id] for job_id in self._studio.running), None)
