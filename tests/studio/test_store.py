@@ -343,7 +343,9 @@ class Stores(RuleBasedStateMachine):
         assert self.store.set_mode(mode).mode == mode
 
     @precondition(lambda self: self.model.in_state("done"))
-    @rule(verdict=st.sampled_from([Verdict.NEW, Verdict.APPROVED, Verdict.REJECTED]), data=st.data())
+    @rule(
+        verdict=st.sampled_from([Verdict.NEW, Verdict.APPROVED, Verdict.REJECTED]), data=st.data()
+    )
     def judge(self, verdict: Verdict, data: st.DataObject) -> None:
         job = self.model.jobs[self.some(data, self.model.in_state("done"))]
         assert self.store.judge(job.take, verdict).verdict == verdict
