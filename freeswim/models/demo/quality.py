@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 SHARP_CYCLES = 0.125  # per pixel, a quarter of what pixels can show
-SEGMENTS = 8  # a seam runs through most of them
+SEGMENTS = 16  # a seam runs through most of them
+BESIDE = 6  # lines to each side that a seam is compared with
+BLOCKS = 8  # along a side, in which flicker is looked for
 NEAREST_LAG = 1 / 8  # of the frame; what is nearer is a thing beside itself
 
 _LUMA = np.array((0.299, 0.587, 0.114))  # BT.601
@@ -36,38 +38,49 @@ def fine_energy(frame: _Floats) -> float:
 
 
 def seam_score(frames: _Floats) -> float:
-    """How far the strongest straight line across the whole frame stands out, 1 at the least.
+    """By how many of 255 steps of brightness a straight line across the whole frame stands out.
+
+    The edges of tiles lie still, run through the whole frame and jump alike in every frame. So jumps
+    are averaged over time with their sign, where ripples cancel, and the median of SEGMENTS pieces
+    of a line is taken, where the edge of an object is in a few of them only.
 
     Args:
         frames: (T, H, W, 3).
 
     Returns:
-        The kink at that line over the usual kink beside it, in the median of SEGMENTS pieces of
-        the line: an object's edge is in a few of them, the edge of a tile in all.
+        Of the strongest line, above what lines beside it have.
     """
     picture = luma(frames)
-    return max(_line_score(picture), _line_score(picture.swapaxes(1, 2)))
+    return 255 * max(_line_score(picture), _line_score(picture.swapaxes(1, 2)))
 
 
 def _line_score(picture: _Floats) -> float:
     """Of lines down the frames, (T, H, W): between which columns brightness jumps."""
-    steps = np.diff(picture, axis=2)
+    steps = np.diff(picture, axis=2).mean(0)  # (H, W - 1)
     # A slope is no jump: what the steps to both sides of a line do as well is taken off.
-    kinks = np.abs(steps[..., 1:-1] - (steps[..., :-2] + steps[..., 2:]) / 2)
-    pieces = [piece.mean((0, 1)) for piece in np.array_split(kinks, SEGMENTS, axis=1)]
-    profile = np.stack(pieces)  # (SEGMENTS, lines)
-    usual = np.median(profile, axis=1, keepdims=True) + 1e-6
-    return float(np.median(profile / usual, axis=0).max())
+    jumps = steps[:, 1:-1] - (steps[:, :-2] + steps[:, 2:]) / 2
+    pieces = [np.abs(piece.mean(0)) for piece in np.array_split(jumps, SEGMENTS, axis=0)]
+    strength = np.median(np.stack(pieces), axis=0)
+    around = np.lib.stride_tricks.sliding_window_view(
+        np.pad(strength, BESIDE, "reflect"), 2 * BESIDE + 1
+    )
+    return float((strength - np.median(around, axis=-1)).max())
 
 
 def flicker(frames: _Floats) -> float:
     """Brightness that comes and goes from frame to frame, RMS; (T, H, W, 3), T ≥ 3.
 
-    What grows or falls steadily over three frames, as most motion does, is not in it.
+    Of the middle one of BLOCKS x BLOCKS parts of the frame: what moves across a few is no flicker.
+    Nor is what grows or falls steadily over three frames.
     """
     picture = luma(frames)
-    second = picture[2:] - 2 * picture[1:-1] + picture[:-2]
-    return float(np.sqrt((second**2).mean()))
+    second = (picture[2:] - 2 * picture[1:-1] + picture[:-2]) ** 2
+    blocks = [
+        block.mean()
+        for rows in np.array_split(second, BLOCKS, axis=1)
+        for block in np.array_split(rows, BLOCKS, axis=2)
+    ]
+    return float(np.sqrt(np.median(blocks)))
 
 
 def repetition(picture: _Floats) -> float:

@@ -11,42 +11,49 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-import torch
-from diffusers import AutoencoderKLWan, WanTransformer3DModel
-from safetensors.torch import save_file
+from filelock import FileLock, Timeout
 
-from freeswim.models.demo.training import autoencoder, transformer
-from freeswim.models.demo.training.assemble import machine, write_card, write_checkpoint
-from freeswim.models.demo.training.evaluation import native_figures, round_trip_figures
-from freeswim.models.demo.training.latents import make_latents, statistics
 from freeswim.models.demo.training.recipe import FULL, QUICK, Recipe
-from freeswim.models.demo.training.stage import Figures, OutOfTime, Run, Trainee, save_whole, train
-from freeswim.models.demo.training.text import make_encoder, make_tokenizer
+from freeswim.output import publish, workspace
 from freeswim.quiet import quiet_libraries
 
 RECIPE = "recipe.json"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit status: 0 done, 3 out of time."""
+    """Run the command; returns its exit status: 0 done, 2 refused, 3 out of time."""
     options = _parser().parse_args(arguments)
-    quiet_libraries()
-    torch.set_num_threads(options.threads)
-    recipe: Recipe = QUICK if options.quick else FULL
+    recipe = QUICK if options.quick else FULL
     folder: Path = options.folder.expanduser().absolute()
-    if refusal := _check_folder(folder, recipe, options.resume):
-        sys.stderr.write(f"train: {refusal}\n")
-        return 2
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / "lock", timeout=0):  # the system lets go of it, whatever kills us
+            return _train(folder, recipe, options)
+    except Timeout:
+        return _refuse(f"Another process trains in {folder}.")
+
+
+def _train(folder: Path, recipe: Recipe, options: argparse.Namespace) -> int:
+    if refusal := _refusal(folder, recipe, options.resume):
+        return _refuse(refusal)
+    for part in folder.rglob(".*.part"):  # what a kill left half written
+        shutil.rmtree(part)
+    quiet_libraries()
+    import torch
+
+    from freeswim.models.demo.training.run import make_checkpoint
+    from freeswim.models.demo.training.stage import OutOfTime, Run
+
+    torch.set_num_threads(options.threads)
     deadline = None if options.minutes is None else time.monotonic() + 60 * options.minutes
     run = Run(folder, deadline)
-    run.log(begin=recipe.reference, seed=recipe.seed, device=options.device, **machine())
     try:
         make_checkpoint(recipe, run, torch.device(options.device))
     except OutOfTime:
@@ -55,58 +62,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def make_checkpoint(recipe: Recipe, run: Run, device: torch.device) -> None:
-    """All stages, or what is left of them.
-
-    Raises:
-        OutOfTime: another run has to go on.
-    """
-    torch.manual_seed(recipe.seed)  # of the weights that training starts from
-    vae: Any = AutoencoderKLWan(**recipe.vae_config)
-    tokenizer = make_tokenizer()
-    encoder = make_encoder(recipe.text_config, tokenizer).to(device)  # pyright: ignore
-    model: Any = WanTransformer3DModel(**recipe.transformer_config)
-    transformer.start(model)
-    vae.to(device)
-    model.to(device)
-
-    train(autoencoder.joint(vae, recipe), recipe.autoencoder, run)
-    train(autoencoder.decoder(vae, recipe), recipe.decoder, run)
-    vae.requires_grad_(False).eval()
-    encoded = make_latents(vae, recipe, run)
-    vae.register_to_config(
-        **autoencoder.with_statistics(recipe.vae_config, *statistics(encoded))
-    )
-    learner = transformer.trainee(model, encoder, tokenizer, encoded, recipe)
-
-    def check() -> Figures:
-        figures = learner.check()
-        return figures | native_figures(model, encoder, tokenizer, vae, recipe)
-
-    train(
-        Trainee(learner.name, learner.optimiser, learner.loss, check, learner.memory),
-        recipe.transformer,
-        run,
-    )
-    figures = native_figures(model, encoder, tokenizer, vae, recipe)
-    figures |= round_trip_figures(vae, recipe)
-    write_checkpoint(run.folder / "model", model, encoder, tokenizer, vae)
-    write_card(run, recipe, figures)
-    run.log(done=True, **figures)
+def _refuse(why: str) -> int:
+    sys.stderr.write(f"train: {why}\n")
+    return 2
 
 
-def _check_folder(folder: Path, recipe: Recipe, resume: bool) -> str:
-    """Why the run cannot begin in this folder; empty where it can. Notes the recipe in it."""
-    folder.mkdir(parents=True, exist_ok=True)
+def _refusal(folder: Path, recipe: Recipe, resume: bool) -> str:
+    """Why the run cannot begin in this folder; empty where it can, and the recipe is in it then."""
     place = folder / RECIPE
-    text = json.dumps(asdict(recipe), indent=1)
-    if place.exists():
-        if not resume:
-            return f"{folder} holds a run; go on with --resume, or name another folder."
-        if place.read_text("utf-8") != text:
-            return f"{folder} holds a run of another recipe; name another folder."
+    text = json.dumps(asdict(recipe), indent=1) + "\n"
+    if not place.exists():
+        with workspace(place) as parts:
+            (parts / RECIPE).write_text(text, "utf-8")
+            publish(parts / RECIPE, place, overwrite=False)
         return ""
-    save_whole(place, lambda file: file.write_text(text, "utf-8") and None)
+    if not resume:
+        return f"{folder} holds a run; go on with --resume, or name another folder."
+    if place.read_text("utf-8") != text:
+        return f"{folder} holds a run of another recipe; name another folder."
     return ""
 
 

@@ -67,7 +67,7 @@ def write_card(run: Run, recipe: Recipe, figures: Figures) -> Path:
     }
     place = run.folder / "card.json"
     text = json.dumps(card, indent=1, default=str) + "\n"
-    save_whole(place, lambda file: file.write_text(text, "utf-8") and None)
+    save_whole(place, lambda file: file.write_bytes(text.encode()))
     return place
 
 

@@ -9,7 +9,7 @@ import torch
 from diffusers import AutoencoderKLWan
 from torch import Tensor, nn
 
-from freeswim.models.demo.quality import fine_energy
+from freeswim.models.demo.quality import SHARP_CYCLES, fine_energy
 from freeswim.models.demo.training.optimiser import Muon
 from freeswim.models.demo.training.recipe import Recipe
 from freeswim.models.demo.training.samples import autoencoder_crop
@@ -17,7 +17,11 @@ from freeswim.models.demo.training.stage import Figures, Trainee
 
 KL = 5e-5  # weight of the latents' distance from a normal distribution
 LATENT_NOISE = 0.05  # of their deviation: what the transformer leaves, the decoder must bear
-TEXTURE = 1.0
+TEXTURE = 5.0
+FAINT = 0.1  # weight of how strong a frequency is relative to itself: of what is faint
+FLOOR = 0.02  # amplitude, below which nothing is a texture
+WEIGHT = 20.0  # of the amplitude of a wave one pixel long
+SHARP = WEIGHT * SHARP_CYCLES
 PIECE = 16  # pixels along a side of what texture is compared in
 _JOINT, _DECODER, _HELD_OUT = 11, 12, 64  # parts of seeds; crops that are not trained on
 
@@ -72,8 +76,9 @@ def texture_loss(made: Tensor, true: Tensor) -> Tensor:
         true: the same.
     """
     weights = _frequency_weights(made.device)
-    strengths = [_strengths(video) for video in (made, true)]
-    return ((strengths[0] - strengths[1]).abs() * weights).mean()
+    ours, theirs = (_strengths(video) for video in (made, true))
+    relative = ((ours + FLOOR).log() - (theirs + FLOOR).log()).abs() * (weights > SHARP)
+    return ((ours - theirs).abs() * weights + FAINT * relative).mean()
 
 
 def _strengths(video: Tensor) -> Tensor:
@@ -91,7 +96,7 @@ def _frequency_weights(device: torch.device) -> Tensor:
     """In proportion to the frequency, for amplitudes of pictures fall with it."""
     rows = torch.fft.fftfreq(PIECE, device=device)
     columns = torch.fft.rfftfreq(PIECE, device=device)
-    return 20 * (rows[:, None] ** 2 + columns**2).sqrt()
+    return WEIGHT * (rows[:, None] ** 2 + columns**2).sqrt()
 
 
 def _pixel_loss(made: Tensor, true: Tensor) -> tuple[Tensor, Figures]:

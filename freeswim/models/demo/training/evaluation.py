@@ -40,11 +40,17 @@ def native_figures(
     tokenizer: PreTrainedTokenizerFast,
     vae: AutoencoderKLWan,
     recipe: Recipe,
+    *,
+    rounds: int = 1,
 ) -> Figures:
-    """Shares of a fixed round of prompts that came out right, in the middle frame."""
+    """Shares of a fixed round of prompts that came out right, in the middle frame.
+
+    Args:
+        rounds: how many times as many prompts as the recipe checks with.
+    """
     rows = []
     empty = _as_pipelines(encoder, tokenizer, "")
-    for index in range(recipe.check_prompts):
+    for index in range(rounds * recipe.check_prompts):
         count, color = index % len(COUNT_WORDS) + 1, COLORS[index % len(COLORS)]
         direction = DIRECTIONS[index // 2 % len(DIRECTIONS)]
         water = WATERS[(3 * index + index // 4) % len(WATERS)]
@@ -97,9 +103,7 @@ def direction_of(video: NDArray[np.floating]) -> Direction | None:
     down, across = (places[1].mean(0) - places[0].mean(0)) / 256
     if np.hypot(down, across) < LEAST_WAY:
         return None
-    return max(
-        HEADING_RAD, key=lambda name: np.cos(HEADING_RAD[name] - np.arctan2(down, across))
-    )
+    return max(HEADING_RAD, key=lambda name: np.cos(HEADING_RAD[name] - np.arctan2(down, across)))
 
 
 def make_scheduler() -> UniPCMultistepScheduler:

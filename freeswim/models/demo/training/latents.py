@@ -43,9 +43,9 @@ def make_latents(vae: AutoencoderKLWan, recipe: Recipe, run: Run) -> list[Encode
             place = folder / f"{bucket.name}-{first // recipe.shard:03}.safetensors"
             count = min(recipe.shard, bucket.clips - first)
             if not place.exists():
-                run.check_time()
                 _make_shard(vae, recipe, number, range(first, first + count), place)
                 run.log(stage="latents", bucket=bucket.name, clips=first + count)
+                run.check_time()
             parts.append(_read_shard(place))
         latents = torch.cat([part for part, _ in parts])
         encoded.append(Encoded(bucket, latents, [text for _, texts in parts for text in texts]))

@@ -100,7 +100,9 @@ def _heads(tokens: Tensor, heads: int) -> Tensor:
     return tokens.unflatten(-1, (heads, -1)).transpose(1, 2).contiguous()
 
 
-def _attend(f: _Functions, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
+def _attend(
+    f: _Functions, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None
+) -> Tensor:
     """(B, heads, L, head dim) each → (B, L, D)."""
     batch, heads = query.shape[:2]
     flat = [part.flatten(0, 1) for part in (query, key, value)]
@@ -113,21 +115,21 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        context: Any, f: _Functions, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None
+        ctx: Any, f: _Functions, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None
     ) -> Tensor:
         scores = torch.bmm(query * query.shape[-1] ** -0.5, key.transpose(1, 2))
         shares = f.softmax(scores) if bias is None else f.biased_softmax(scores, bias)
-        context.save_for_backward(query, key, value, shares)
-        context.f = f
+        ctx.save_for_backward(query, key, value, shares)
+        ctx.f = f
         return torch.bmm(shares, value)
 
     @staticmethod
-    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, shares = context.saved_tensors
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, shares = ctx.saved_tensors
         gradient = gradients[0].contiguous()
         of_value = torch.bmm(shares.transpose(1, 2), gradient)
         of_shares = torch.bmm(gradient, value.transpose(1, 2))
-        of_scores = context.f.softmax_backward(shares, of_shares) * query.shape[-1] ** -0.5
+        of_scores = ctx.f.softmax_backward(shares, of_shares) * query.shape[-1] ** -0.5
         of_query = torch.bmm(of_scores, key)
         return None, of_query, torch.bmm(of_scores.transpose(1, 2), query), of_value, None
 
@@ -161,7 +163,12 @@ def scaled(tokens: Tensor, weight: Tensor) -> Tensor:
 
 
 def turned(
-    projected: Tensor, query_weight: Tensor, key_weight: Tensor, cos: Tensor, sin: Tensor, heads: int
+    projected: Tensor,
+    query_weight: Tensor,
+    key_weight: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    heads: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Query, key and value of (B, L, 3 D), normed and at their rotary positions; as `_heads`."""
     query, key, value = projected.chunk(3, -1)
@@ -212,8 +219,9 @@ class _Functions:
 
 @cache
 def _functions(compiled: bool) -> _Functions:
-    # Dynamic from the first call: else what a later shape gets would depend on the ones before it,
-    # and a run that goes on after a kill meets them in another order.
-    return _Functions(
-        (lambda function: torch.compile(function, dynamic=True)) if compiled else lambda f: f
-    )
+    if not compiled:
+        return _Functions(lambda function: function)
+    # A loop for every shape, a quarter faster than one for all. What a shape gets does not depend
+    # on those before it: a run that goes on after a kill meets them in another order.
+    torch._dynamo.config.recompile_limit = 64
+    return _Functions(lambda function: torch.compile(function, dynamic=False))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 PIXELS = 16  # along a side of a token
@@ -26,9 +26,7 @@ class Schedule:
     def rate(self, step: int) -> float:
         """What the learning rates are multiplied with at `step`, 0…1."""
         left = (self.steps - step) / (self.cooldown * self.steps)
-        return min(1.0, (step + 1) / self.warmup) * (
-            self.floor + (1 - self.floor) * min(1.0, left)
-        )
+        return min(1.0, (step + 1) / self.warmup) * (self.floor + (1 - self.floor) * min(1.0, left))
 
 
 @dataclass(frozen=True)
@@ -52,6 +50,7 @@ class Bucket:
 class Recipe:
     """One training run."""
 
+    name: str  # in logs
     autoencoder: Schedule  # encoder and decoder
     decoder: Schedule  # the decoder alone, for texture
     transformer: Schedule  # with the text encoder
@@ -71,7 +70,6 @@ class Recipe:
     check_prompts: int = 24
     check_steps: int = 25
     compiled: bool = True
-    reference: str = field(default="", compare=False)  # what it is called in logs
 
 
 def _vae(base: int, decoder: int, channels: int) -> dict[str, Any]:
@@ -101,7 +99,7 @@ _TEXT: dict[str, Any] = dict(
 )  # fmt: skip
 
 FULL = Recipe(
-    reference="full",
+    name="full",
     autoencoder=Schedule(5000, 60, 0.6, 100, 50, 500),
     decoder=Schedule(4000, 60, 0.6, 100, 50, 500),
     transformer=Schedule(16000, 150, 0.5, 200, 100, 2000),
@@ -124,7 +122,7 @@ FULL = Recipe(
 
 # Shows that every stage runs; what it makes shows nothing.
 QUICK = Recipe(
-    reference="quick",
+    name="quick",
     autoencoder=Schedule(4, 2, 0.5, 2, 1, 4),
     decoder=Schedule(4, 2, 0.5, 2, 1, 4),
     transformer=Schedule(6, 2, 0.5, 2, 1, 6),

@@ -122,7 +122,7 @@ def seconds_spent(folder: Path, name: str) -> float:
     return float(state["seconds"])
 
 
-def save_whole(place: Path, write: Callable[[Path], None]) -> None:
+def save_whole(place: Path, write: Callable[[Path], object]) -> None:
     """Have `write` make a file, and put it in place in one step."""
     with workspace(place) as folder:
         part = folder / place.name

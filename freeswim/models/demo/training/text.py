@@ -19,11 +19,15 @@ _OTHER_WORDS = "koi swimming in water with lily pads close-up of a an the video 
 def make_tokenizer() -> PreTrainedTokenizerFast:
     """Lower case, split at spaces, without punctuation; `</s>` behind every text."""
     words = {*_OTHER_WORDS.split(), *COLORS, *WATERS, *DIRECTIONS, *COUNT_WORDS}
-    vocabulary = {word: index for index, word in enumerate(["<pad>", "</s>", "<unk>", *sorted(words)])}
+    vocabulary = {
+        word: index for index, word in enumerate(["<pad>", "</s>", "<unk>", *sorted(words)])
+    }
     tokenizer: Any = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Lowercase()
     punctuation = pre_tokenizers.Split(pattern=Regex(r"[.,;:!?]"), behavior="removed")
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), punctuation])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), punctuation]
+    )
     tokenizer.post_processor = processors.TemplateProcessing(
         single="$A </s>", special_tokens=[("</s>", 1)]
     )

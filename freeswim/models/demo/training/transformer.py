@@ -64,7 +64,9 @@ def trainee(
         rng = np.random.default_rng([recipe.seed, _STEPS, step])
         number = _bucket_of(rng, recipe, step)
         clips = encoded[number].bucket.clips
-        picked = torch.from_numpy(rng.integers(clips - _held_out(clips), size=_batch(recipe, number)))
+        picked = torch.from_numpy(
+            rng.integers(clips - _held_out(clips), size=_batch(recipe, number))
+        )
         value = mean_loss(number, picked, rng)
         kind = "frames" if encoded[number].bucket.frames == 1 else "clips"
         return value, {f"loss_{kind}": value.item()}
@@ -77,7 +79,9 @@ def trainee(
             rng = np.random.default_rng([recipe.seed, _STEPS + 1, number])
             clips = part.bucket.clips
             kept = torch.arange(clips - _held_out(clips), clips)
-            batches = kept.split(_batch(recipe, number))[:8]
+            # Of the size that is trained on: another would be compiled as well.
+            size = min(_batch(recipe, number), len(kept))
+            batches = kept[: len(kept) // size * size].split(size)[:8]
             losses = [mean_loss(number, picked, rng).item() for picked in batches]
             figures[f"held_out_{part.bucket.name}"] = round(sum(losses) / len(losses), 5)
         return figures
