@@ -206,3 +206,9 @@ def test_help_answers_at_once():
         "print(usage.ru_utime + usage.ru_stime)"
     )
     assert float(used) < 0.5
+
+
+def test_every_test_file_has_a_name_of_its_own():
+    """Without packages of tests, pytest tells modules apart by their names alone."""
+    names = [path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py"]
+    assert sorted({name for name in names if names.count(name) > 1}) == []
