@@ -34,7 +34,7 @@ from freeswim.video.opening import (
     open_picture,
     open_video,
 )
-from freeswim.video.pixels import Converter, UnsupportedPixels
+from freeswim.video.pixels import Converter, UnsupportedPixels, display_matrix
 from freeswim.video.sequence import Sequence, find_sequence
 
 # Each thread of a decoder makes the first picture after a seek later by one, and holds one more.
@@ -240,7 +240,10 @@ class Renderer:
         if not _is_common(frame):
             return Picture(_uncommon(frame, size), None, frames)
         # Once: a frame whose side data was looked at is in a cycle (PyAV 18) and stays in memory.
-        turn = self._turn = self._turn or _turn(frame)
+        if self._turn is None:
+            a, b, c, d = display_matrix(frame)
+            self._turn = QTransform(a, b, c, d, 0, 0)
+        turn = self._turn
         if turn.isIdentity():
             return Picture(*self._scaled(frame, size), frames)
         upright = size if turn.m12() == 0 else size.transposed()
@@ -307,19 +310,3 @@ def _matrix(frame: VideoFrame) -> int:
     if frame.colorspace not in _MATRICES:
         raise UnsupportedPixels(f"colour matrix {frame.colorspace} of ITU-T H.273")
     return _MATRICES[frame.colorspace]
-
-
-def _turn(frame: VideoFrame) -> QTransform:
-    """What its display matrix says: quarter turns and mirrors."""
-    try:
-        side = frame.side_data.get("DISPLAYMATRIX")
-    except ValueError as error:  # PyAV 18 knows not all kinds, such as EXIF of TIFF
-        if frame.rotation:
-            raise UnsupportedPixels("a rotation that is not known") from error
-        return QTransform()
-    if side is None:
-        return QTransform()
-    (a, b), (c, d) = np.sign(np.frombuffer(bytes(side), np.int32).reshape(3, 3)[:2, :2]).tolist()
-    if (a == d == 0) == (b == c == 0):
-        raise UnsupportedPixels("a rotation that is not a quarter turn")
-    return QTransform(a, b, c, d, 0, 0)

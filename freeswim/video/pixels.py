@@ -205,19 +205,30 @@ class _Turn(NamedTuple):
         return np.ascontiguousarray(rgb[::rows, ::columns])
 
 
-def _turn_of(frame: VideoFrame) -> _Turn:
-    """What the frame's display matrix says."""
+def display_matrix(frame: VideoFrame) -> tuple[int, int, int, int]:
+    """(a, b, c, d), each -1, 0 or 1: the picture's x and y go to a x + c y and b x + d y.
+
+    Ask once a clip: a frame that was asked stays until the garbage collector comes by (PyAV 18).
+
+    Raises:
+        UnsupportedPixels: it is no quarter turn, mirrored or not.
+    """
     try:
         side = frame.side_data.get("DISPLAYMATRIX")
     except ValueError as error:  # PyAV 18 knows not all kinds, such as EXIF of TIFF
         if frame.rotation:
             raise UnsupportedPixels("a rotation that is not known") from error
-        return _Turn()
+        return 1, 0, 0, 1
     if side is None:
-        return _Turn()
-    # x' = a x + c y, y' = b x + d y
+        return 1, 0, 0, 1
     (a, b), (c, d) = np.sign(np.frombuffer(bytes(side), np.int32).reshape(3, 3)[:2, :2]).tolist()
     if (a == d == 0) == (b == c == 0):
         raise UnsupportedPixels("a rotation that is not a quarter turn")
+    return a, b, c, d
+
+
+def _turn_of(frame: VideoFrame) -> _Turn:
+    """What the frame's display matrix says."""
+    a, b, c, d = display_matrix(frame)
     across, down = (c, b) if a == 0 else (a, d)
     return _Turn(a == 0, down <= 0, across <= 0)
