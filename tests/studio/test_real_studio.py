@@ -10,6 +10,7 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from freeswim.cli.main import main
@@ -28,9 +29,13 @@ def studio(home: Path) -> Iterator[Client]:
 
 
 @pytest.fixture(autouse=True)
-def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sums of floats depend on how many threads add them; workers inherit it."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+def _one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Sums of floats depend on how many threads add them, here as in the workers."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # workers inherit it
+    threads = torch.get_num_threads()  # this process has long read the variable
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def test_a_take_of_the_studio_is_the_one_made_without_it(
