@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from PySide6.QtCore import QModelIndex, QPersistentModelIndex, QPoint, Qt, QTimer, Signal
@@ -30,28 +28,18 @@ from desktop import theme
 from desktop.queue.details import JobDetails
 from desktop.queue.model import ID, UNDER_WAY, WAITS, FinishedModel, QueueModel
 from desktop.queue.notice import CONTROL, Notice
+from desktop.queue.orders import Orders
 from desktop.queue.row import MENU
 from desktop.queue.times import Times
 from desktop.queue.view import JobView
 from desktop.queue.words import Titles, clock, failure_text, time_left
 from desktop.studio import Changed, Studio
-from freeswim.errors import Conflict, FreeswimError, NotFound
-from freeswim.studio.client import Client, Json
+from freeswim.errors import FreeswimError
 from freeswim.studio.job import ENDED, Job, JobState, QueueMode, Wish
-from freeswim.studio.store import MOST_ROWS
 
 MUCH_WORK_S = 120.0  # is not thrown away without asking
-AT_ONCE = 20  # jobs that are changed before other orders come in between
 
 Index = QModelIndex | QPersistentModelIndex
-
-
-@dataclass
-class _Batch:
-    """Jobs that the same is ordered for, a few at a time."""
-
-    rest: deque[str]
-    asked: list[str]
 
 
 class QueuePanel(QWidget):
@@ -77,6 +65,7 @@ class QueuePanel(QWidget):
         self.list = JobView(self.queue, "Queue")
         self.finished_list = JobView(self.finished, "Finished jobs")
         self.notice = Notice()
+        self.orders = Orders(studio, self.queue, self.notice, self)
         self.details: dict[str, JobDetails] = {}  # windows that are open, by job
         self._view = self.list  # that the person was in last
         self._is_lost = False
@@ -216,6 +205,8 @@ class QueuePanel(QWidget):
         self.finished_button.clicked.connect(self.show_finished.trigger)
         self.clear_button.clicked.connect(self.clear_finished.trigger)
         self.notice.closed.connect(self._leave_notice)
+        self.orders.undone.connect(lambda: self._view.setFocus())
+        self.orders.mode_refused.connect(self._refresh)
         self.times.ticked.connect(self._on_tick)
         self.studio.changed.connect(self._on_change)
         self.studio.connected.connect(self._on_connected)
@@ -383,7 +374,7 @@ class QueuePanel(QWidget):
             case "menu":
                 self._show_menu(self._view.viewport().mapToGlobal(self._view.place(job_id, MENU)))
             case "retry":
-                self._order_each([job_id], "retry", "Queueing")
+                self.orders.each([job_id], "retry", "Queueing")
             case "details":
                 self._open_details(job)
             case "copy":
@@ -444,62 +435,11 @@ class QueuePanel(QWidget):
         self._move(moved, self.queue.ids[row] if row in self.queue.waiting else "")
 
     def _move(self, job_ids: list[str], before: str) -> None:
-        if not job_ids:
-            return
-        place = {"before": before} if before else {"to": "end"}
-        move = self.queue.place(job_ids, before)
-        self.list.scrollTo(self.list.currentIndex())
-
-        def refused(error: FreeswimError) -> None:
-            self.queue.take_back(move)
-            self.notice.complain(error)
-
-        def call(client: Client) -> list[Job]:
-            said: list[Json] = []
-            for first in range(0, len(job_ids), MOST_ROWS):
-                some = {"ids": job_ids[first : first + MOST_ROWS]}
-                said += client.post("/jobs/move", some | place)["jobs"]
-            return [Job.model_validate(job) for job in said]
-
-        self.studio.order(call, partial(self.queue.settle, move), refused)
+        if job_ids:
+            self.orders.move(job_ids, before)
+            self.list.scrollTo(self.list.currentIndex())
 
     # ------------------------------------------------------------------------------- single jobs
-
-    def _order_each(self, job_ids: Iterable[str], verb: str, state: str) -> None:
-        """Order something of each job; `state` is what their rows say meanwhile."""
-        self._order_batch(_Batch(deque(job_ids), []), verb, state)
-
-    def _order_batch(self, batch: _Batch, verb: str, state: str) -> None:
-        """A few at a time, so that other orders come in between."""
-        self.queue.ask(list(batch.rest), state)
-        self._order_some(batch, verb)
-
-    def _order_some(self, batch: _Batch, verb: str) -> None:
-        some = [batch.rest.popleft() for _ in range(min(AT_ONCE, len(batch.rest)))]
-        batch.asked += some
-
-        def call(client: Client) -> FreeswimError | None:
-            refused = None
-            for job_id in some:
-                try:
-                    client.post(f"/jobs/{job_id}/{verb}")
-                except (Conflict, NotFound) as error:  # of a job that has changed meanwhile
-                    refused = error
-            return refused
-
-        def done(refused: FreeswimError | None) -> None:
-            if refused is not None:
-                self.queue.ask(some, "")
-                self.notice.complain(refused)
-            if batch.rest:
-                self._order_some(batch, verb)
-
-        def failed(error: FreeswimError) -> None:
-            self.queue.ask([*some, *batch.rest], "")
-            self.notice.complain(error)
-
-        if some:
-            self.studio.order(call, done, failed)
 
     def _toggle_jobs(self) -> None:
         jobs = self._selected()
@@ -507,19 +447,18 @@ class QueuePanel(QWidget):
         held = (JobState.PAUSED, JobState.WAITING)
         to_resume = [job.id for job in jobs if job.state in held]
         if to_pause:
-            self._order_each(to_pause, "pause", "Pausing")
+            self.orders.each(to_pause, "pause", "Pausing")
         else:
-            self._order_each(to_resume, "resume", "Resuming")
+            self.orders.each(to_resume, "resume", "Resuming")
 
     def _retry(self) -> None:
         again = (JobState.FAILED, JobState.CANCELLED)
         jobs = [job.id for job in self._selected() if job.state in again]
-        self._order_each(jobs, "retry", "Queueing")
+        self.orders.each(jobs, "retry", "Queueing")
 
     def _one_more(self) -> None:
         for job in self._selected():
-            path = f"/jobs/{job.id}/again"
-            self.studio.order(partial(_post, path, {"new_seed": True}), None, self.notice.complain)
+            self.orders.one_more(job)
 
     def _edit(self) -> None:
         self.edit_requested.emit(self._view.selected[0])
@@ -589,14 +528,7 @@ class QueuePanel(QWidget):
         return time.time() - job.started_at if job.started_at else 0.0
 
     def _cancel(self, waiting: Sequence[Job], running: Sequence[Job]) -> None:
-        self._order_each([job.id for job in running], "cancel", "Cancelling")
-        if not waiting:
-            return
-        batch = _Batch(deque(job.id for job in waiting), [])
-        name = waiting[0].shot_name if len(waiting) == 1 else f"{len(waiting)} jobs"
-        paused = {job.id for job in waiting if job.state == JobState.PAUSED}
-        self.notice.offer_undo(f"{name} removed.", partial(self._put_back, batch, paused))
-        self._order_batch(batch, "cancel", "Removing")
+        self.orders.cancel(waiting, running)
         self._refresh()
 
     def _cancel_waiting(self) -> None:
@@ -609,27 +541,8 @@ class QueuePanel(QWidget):
             self._cancel_all(jobs)
 
     def _cancel_all(self, jobs: Sequence[Job]) -> None:
-        job_ids = [job.id for job in jobs]
-        paused = {job.id for job in jobs if job.state == JobState.PAUSED}
-        self.queue.ask(job_ids, "Removing")
-
-        def refused(error: FreeswimError) -> None:
-            self.queue.ask(job_ids, "")
-            self.notice.complain(error)
-
-        undo = partial(self._put_back, _Batch(deque(), job_ids), paused)
-        words = "1 job removed." if len(jobs) == 1 else f"{len(jobs)} jobs removed."
-        self.notice.offer_undo(words, undo)
-        self.studio.order(partial(_post, "/jobs/cancel", {}), None, refused)
+        self.orders.cancel_all(jobs)
         self._refresh()
-
-    def _put_back(self, batch: _Batch, paused: set[str]) -> None:
-        """Undo a removal; what was not removed yet stays."""
-        self.queue.ask(list(batch.rest), "")
-        batch.rest.clear()
-        self._order_each(batch.asked, "retry", "")
-        self._order_each([job_id for job_id in batch.asked if job_id in paused], "pause", "")
-        self._view.setFocus()
 
     def _undo(self) -> None:
         self.notice.act.click()
@@ -638,9 +551,7 @@ class QueuePanel(QWidget):
         """Show jobs at their end no more."""
         self.queue.hide(job_ids)
         self.finished.hide(job_ids)
-        for first in range(0, len(job_ids), MOST_ROWS):
-            asked = {"ids": list(job_ids[first : first + MOST_ROWS])}
-            self.studio.order(partial(_post, "/jobs/clear", asked), None, self.notice.complain)
+        self.orders.clear(job_ids)
         self._say()
 
     def _clear_finished(self) -> None:
@@ -653,24 +564,11 @@ class QueuePanel(QWidget):
 
     def _toggle_queue(self) -> None:
         is_running = self.studio.mode == QueueMode.RUN
-        self._set_mode(QueueMode.PAUSE if is_running else QueueMode.RUN)
+        self.orders.set_mode(QueueMode.PAUSE if is_running else QueueMode.RUN)
 
     def _toggle_stop(self) -> None:
         stops = self.stop_after.isChecked()
-        self._set_mode(QueueMode.STOP_AFTER if stops else QueueMode.RUN)
-
-    def _set_mode(self, mode: QueueMode) -> None:
-        def refused(error: FreeswimError) -> None:
-            self._refresh()
-            self.notice.complain(error)
-
-        self.studio.order(
-            lambda client: client.patch("/queue", {"mode": mode.value}), None, refused
-        )
-
-
-def _post(path: str, body: Json, client: Client) -> Json:
-    return client.post(path, body)
+        self.orders.set_mode(QueueMode.STOP_AFTER if stops else QueueMode.RUN)
 
 
 def _row(*widgets: QWidget | None, margin: int = 0) -> QHBoxLayout:
