@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from functools import cache
 
+from PySide6.QtCore import Qt
 from PySide6.QtGui import QColor, QIcon, QPalette
-from PySide6.QtWidgets import QApplication
+from PySide6.QtWidgets import QApplication, QLabel
 
 from desktop import icons
 
@@ -70,6 +71,14 @@ def icon(name: str, colour: str = TEXT) -> QIcon:
     for pixels in (16, 24, 32, 48, 64):  # the larger ones for screens with more of them
         made.addPixmap(icons.picture(name, pixels, colour), QIcon.Mode.Normal)
         made.addPixmap(icons.picture(name, pixels, DISABLED), QIcon.Mode.Disabled)
+    return made
+
+
+def label(role: str) -> QLabel:
+    """Words in the look of a role, as many lines as they need; plain, whatever they come from."""
+    made = QLabel(wordWrap=True)
+    made.setProperty("role", role)
+    made.setTextFormat(Qt.TextFormat.PlainText)
     return made
 
 
