@@ -665,6 +665,10 @@ end
 
 local operations = {}
 
+local function edition()
+  return border.product:find("Studio", 1, true) and "studio" or "free"
+end
+
 function operations.hello()
   local version = list({ border.version[1], border.version[2], border.version[3] })
   return {
@@ -674,7 +678,7 @@ function operations.hello()
     product = border.product,
     version = version,
     version_words = border.words,
-    edition = border.product:find("Studio", 1, true) and "studio" or "free",
+    edition = edition(),
   }
 end
 
@@ -1132,6 +1136,15 @@ function talk.put(name, value)
   fusion:SetPrefs(PREFS .. name, value)
 end
 
+-- A sign that this ran: the doctor looks for it where nothing connects, as for the Python plugin's.
+function talk.leave_sign(verb)
+  if border.words ~= "" then
+    local version = border.words:gsub("[^%w.]", "")
+    local said = string.format("%d %s %s %s %s", os.time(), verb, PLUGIN, edition(), version)
+    talk.put("Seen", said)
+  end
+end
+
 -- A whole request, or nil: it is written in one step, but may be gone or of another version.
 function talk.read(path)
   local chunk = loadfile(path)
@@ -1177,6 +1190,7 @@ local function run(mailbox, verb)
   function operations.bye()
     return {}
   end
+  talk.leave_sign(verb)
   talk.put("Owner", owner)
   fusion:SavePrefs()
   local last, goes_on = nil, true

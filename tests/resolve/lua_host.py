@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from fake_resolve import World, wrapped
 from fake_resolve.local import Local
 from lupa import luajit21
+
+from resolve_plugin.entries import lua_string
 
 EXECUTOR = Path(__file__).parents[2] / "resolve_plugin" / "lua" / "executor.lua"
 TEMPLATE = EXECUTOR.with_name("menu_script.lua.txt")
@@ -32,16 +35,18 @@ class Script:
     """A menu entry's Lua script in a thread of its own, as Resolve runs one."""
 
     def __init__(self, world: World, mailbox: Path, verb: str) -> None:
+        text = TEMPLATE.read_text("ascii")
+        text = text.replace("@EXECUTOR@", lua_string(str(EXECUTOR)))
+        text = text.replace("@MAILBOX@", lua_string(str(mailbox))).replace("@VERB@", f'"{verb}"')
+        self._begin(world, lambda lua: lua.execute(text))
+
+    def _begin(self, world: World, execute: Callable[[Any], Any]) -> None:
         self._world = world
+        self._execute = execute
         self._stop = threading.Event()
         self.error = ""
         with _lock:
             self._lua = make_lua(world, self._wait)
-            text = TEMPLATE.read_text("ascii")
-            self._source = text.replace("@EXECUTOR@", _literal(EXECUTOR)).replace(
-                "@MAILBOX@", _literal(mailbox)
-            )
-            self._source = self._source.replace("@VERB@", f'"{verb}"')
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def start(self) -> Script:
@@ -60,7 +65,7 @@ class Script:
 
     def _run(self) -> None:
         try:
-            self._lua.execute(self._source)
+            self._execute(self._lua)
         except Stopped:
             pass
         except Exception as error:  # asserted on by the test
@@ -71,6 +76,13 @@ class Script:
         time.sleep(min(seconds, 0.005))
         if self._stop.is_set():
             raise Stopped
+
+
+class Installed(Script):
+    """A menu entry as it is on the disk, which Lua reads itself."""
+
+    def __init__(self, world: World, path: Path) -> None:
+        self._begin(world, lambda lua: lua.globals().loadfile(str(path))())
 
 
 def make_lua(world: World, wait: Any = lambda seconds: None) -> Any:
@@ -121,7 +133,3 @@ def _from_lua(value: Any) -> Any:
             return [_from_lua(value[key]) for key in keys]
         return {key: _from_lua(value[key]) for key in keys}
     return value
-
-
-def _literal(path: Path) -> str:
-    return f"[==[{path.as_posix()}]==]"

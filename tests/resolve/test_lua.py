@@ -329,6 +329,36 @@ def test_a_long_answer_leaves_markers_out(both: Any):
     assert timeline["markers_left_out"] == 400 - len(timeline["markers"])
 
 
+@pytest.mark.parametrize("tier", ["Studio 18.5", "free 21.1"])
+@pytest.mark.parametrize("switches", [Switches(), Switches(inclusive_end=True, collision="none")])
+def test_the_probe_of_the_checklist_tells_how_a_resolve_is(
+    tier: str, switches: Switches, tmp_path: Path
+):
+    """People run it in a Resolve of theirs: what it writes down is to be right."""
+    page = Path(__file__).parents[2] / "docs" / "resolve-checklist.md"
+    _, _, rest = page.read_text("utf-8").partition("```lua\n")
+    world = World(tier=tier, switches=switches)
+    world.add_media(tmp_path / "koi.mov", Media(240))
+    world.timeline.put(_pool_clip(world, tmp_path / "koi.mov"), 1, 0, 240)
+    make_lua(world).execute(rest.partition("```")[0])
+    said = [world.prefs[f"Global.Probe.Line{number}"] for number in range(1, 12)]
+    length = 49 if switches.inclusive_end else 48
+    assert said == [
+        f"version {world.product} {'.'.join(map(str, world.version))}",
+        "HOLES of lua_host.py nil nil nil function nil userdata",  # ours is a function of Python
+        "Switches.fabricate nil",
+        "rates.py 24 0",
+        "Timeline 86400 01:00:00:00 01:00:00:00 nil",
+        "Dead 1 nil there 0 1",
+        "Switches.listens_to_add_track true 2",
+        f"Switches.inclusive_end: 48 is False, 49 is True 1 {length} there 1 2",
+        "Switches.collision 0 nil there 1 2",
+        "Switches.metadata_sticks true koi",
+        "ImportMedia 1 2",
+    ]
+    assert world.misuses == []
+
+
 def _pool_clip(world: World, path: Path) -> Any:
     """A clip of the editor's in the media pool."""
     from fake_resolve.objects import MediaPoolItem
