@@ -31,7 +31,7 @@ CUDA_BYTES = 800 * 10**6
 FRAME_BYTES = 60
 # What convolutions take beside their tensors: (encoding, decoding). Measured on the CPU; assumed
 # on CUDA.
-WORKSPACE = {"cpu": (1.2, 2.5), "cuda": (1.25, 1.25)}
+WORKSPACE = {"cpu": (1.2, 2.2), "cuda": (1.25, 1.25)}
 # Of the temporary file in which tiled frames wait, for each pixel of every frame; and of the take.
 DECODE_SCRATCH_BYTES, ENCODE_SCRATCH_BYTES, TAKE_BYTES = 7, 10, 0.5
 
@@ -304,14 +304,15 @@ class _Bytes:
         return self.element * self.checkpoint.architecture.text_encoder_parameters
 
     def forward(self, tokens: int, *, rows: int) -> int:
-        """Activations of a forward: the larger of norm, attention and feed-forward, and inputs."""
+        """Activations of a forward: the larger of self-attention and the last norm, and inputs."""
         figures, element = self.checkpoint.architecture, self.element
         width = figures.width
-        norm = (3 * element + 16) * width  # these compute in float32
-        attention = 9 * element * width
-        ffn = 4 * element * width
+        # Tokens before and after the norm, queries, keys, values, the output, and that in order; on
+        # a CPU the tiles that are computed instead.
+        attention = (8 if self.device_type == "cpu" else 7) * element * width
+        norm = (element + 12) * width  # the last one is whole, in float32
         at_once = min(rows, rows_at_once(tokens, self.device_type))
-        row = max(norm, attention, ffn)
+        row = max(attention, norm)
         piece = min(tokens, TOKENS_AT_ONCE[self.device_type])
         inside = 2 * element * figures.ffn_width * piece * at_once
         if self.request.kind == "image" and self.checkpoint.takes_text:

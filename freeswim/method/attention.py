@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from freeswim.errors import RequestError
-from freeswim.method.flex import flex_window_attention
+from freeswim.method.flex import flex_window_attention, layout
 from freeswim.method.settings import FullAttention, RefineSettings
 from freeswim.method.tiled import tiled_attention
 from freeswim.method.window import InwardWindow
@@ -60,6 +60,7 @@ def window_attention(
     *,
     scale: float,
     backend: ExactBackend,
+    places: Tensor | None = None,
 ) -> Tensor:
     """Attention of every query over the keys of its inward window.
 
@@ -69,14 +70,29 @@ def window_attention(
         value: the same shape.
         scale: what the scores are multiplied with.
         backend: as chosen by `choose_backends`.
+        places: of `token_places`, where all three are in that order instead.
 
     Returns:
-        (B, L, heads, head dim).
+        (B, L, heads, head dim), in raster order.
     """
     if window.is_full:
         return full_attention(query, key, value, scale=scale)
-    compute = {"natten": _natten, "flex": flex_window_attention, "tiled": tiled_attention}[backend]
+    if backend == "flex":
+        return flex_window_attention(
+            query, key, value, window, scale, is_in_tiles=places is not None
+        )
+    compute = {"natten": _natten, "tiled": tiled_attention}[backend]
     return compute(query, key, value, window, scale)
+
+
+def token_places(
+    window: InwardWindow, backend: ExactBackend, device: torch.device
+) -> Tensor | None:
+    """Where a backend wants each token of raster order, (L,); None: there.
+
+    Who makes the tokens can put them there at once, without a second copy of all of them.
+    """
+    return layout(window, device)[1] if backend == "flex" and not window.is_full else None
 
 
 def full_attention(

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from freeswim.errors import NumericalError
 from freeswim.limits import rows_at_once
+from freeswim.method.block import in_pieces
 from freeswim.method.dual_path import DualPath
-from freeswim.method.feed_forward import in_pieces
 from freeswim.method.guidance import pick
 from freeswim.method.kept import Kept, Placement
 from freeswim.method.schedule import (
@@ -111,7 +111,7 @@ def sample_base(
     run = _Run(scheduler, scheduler.timesteps, resume, on_step, on_resume_point)
     with ExitStack() as stack:
         for expert in _experts(transformer, low_noise):
-            stack.enter_context(in_pieces(expert, latents.device))
+            stack.enter_context(in_pieces(expert))
         return _with_first_frame(_denoise(latents, velocity, run), condition)
 
 
@@ -169,7 +169,7 @@ def refine(
         }
 
         for expert in experts:
-            stack.enter_context(in_pieces(expert, latents.device))
+            stack.enter_context(in_pieces(expert))
         cache = stack.enter_context(StepCache(settings))
 
         def velocity(step: int, timestep: Tensor, latents: Tensor) -> Tensor:

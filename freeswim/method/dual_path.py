@@ -24,9 +24,10 @@ from freeswim.method.attention import (
     Backends,
     choose_backends,
     full_attention,
+    token_places,
     window_attention,
 )
-from freeswim.method.feed_forward import left_out
+from freeswim.method.block import left_out
 from freeswim.method.guidance import interpolated_positions, spread
 from freeswim.method.kept import Kept
 from freeswim.method.schedule import attention_scale
@@ -157,17 +158,21 @@ class _SelfAttention:
         attention_mask: None,
         rotary_emb: tuple[Tensor, Tensor],
     ) -> Tensor:
-        query, key, value = _queries_keys_values(attn, hidden_states, rotary_emb)
-
         branch = self.branch
         if branch.name == "full":
+            query, key, value = _queries_keys_values(attn, hidden_states, rotary_emb)
             out = full_attention(
                 query, key, value, scale=branch.scale, backend=branch.backends.full
             )
         else:
+            backend = branch.backends.window
+            places = token_places(branch.window, backend, hidden_states.device)
+            query, key, value = _queries_keys_values(attn, hidden_states, rotary_emb, places)
             out = window_attention(
-                query, key, value, branch.window, scale=branch.scale, backend=branch.backends.window
-            )
+                query, key, value, branch.window,
+                scale=branch.scale, backend=backend, places=places,
+            )  # fmt: skip
+        del query, key, value  # three times what comes next
         return attn.to_out[1](attn.to_out[0](out.flatten(2).type_as(hidden_states)))
 
 
@@ -196,11 +201,17 @@ class _CrossAttention:
 
 
 def _queries_keys_values(
-    attn: Any, hidden_states: Tensor, rotary_emb: tuple[Tensor, Tensor]
+    attn: Any,
+    hidden_states: Tensor,
+    rotary_emb: tuple[Tensor, Tensor],
+    places: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What self-attention is of, (B, L, heads, head dim) each; norms and positions included.
 
     Made piece by piece: what lies between the steps of a piece stays in the cache of a CPU.
+
+    Args:
+        places: where each token is put, (L,); None: where it is.
     """
     most = TOKENS_AT_ONCE[hidden_states.device.type]
     pieces = [tensor.split(most, 1) for tensor in (hidden_states, *rotary_emb)]
@@ -215,13 +226,14 @@ def _queries_keys_values(
             )
         )
         made = _rotate(query, *positions), _rotate(key, *positions), value
-        if len(pieces[0]) == 1:
+        if len(pieces[0]) == 1 and places is None:
             return made
         if not whole:
             shape = (hidden_states.shape[0], hidden_states.shape[1], *value.shape[2:])
             whole = [part.new_empty(shape) for part in made]
+        piece = slice(index * most, (index + 1) * most)
         for part, into in zip(made, whole, strict=True):
-            into[:, index * most : (index + 1) * most] = part
+            into[:, piece if places is None else places[piece]] = part
     return whole[0], whole[1], whole[2]
 
 

@@ -21,11 +21,24 @@ TILE = (8, 16)  # rows and columns of the spatial tiles that make up these block
 
 
 def flex_window_attention(
-    query: Tensor, key: Tensor, value: Tensor, window: InwardWindow, scale: float
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    window: InwardWindow,
+    scale: float,
+    *,
+    is_in_tiles: bool = False,
 ) -> Tensor:
-    """Window attention; shapes as in `attention.window_attention`."""
+    """Window attention; shapes as in `attention.window_attention`.
+
+    Args:
+        is_in_tiles: queries, keys and values are in the order of tiles already; else they are
+            copied into it, which takes as much memory again.
+    """
     order, raster, block_mask = layout(window, query.device)
-    query, key, value = (tokens[:, order].transpose(1, 2) for tokens in (query, key, value))
+    if not is_in_tiles:
+        query, key, value = (tokens[:, order] for tokens in (query, key, value))
+    query, key, value = (tokens.transpose(1, 2) for tokens in (query, key, value))
     out = _compiled()(query, key, value, block_mask=block_mask, scale=scale)
     return cast(Tensor, out).transpose(1, 2)[:, raster]
 
