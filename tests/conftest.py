@@ -34,11 +34,13 @@ settings.load_profile("freeswim")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """How thorough the chaos tests are."""
+    """How thorough the slow tests are."""
     group = parser.getgroup("chaos")
     group.addoption("--kills", type=int, default=100, help="how often processes are killed")
     group.addoption("--chaos-seed", type=int, default=0, help="how the dice fall")
     group.addoption("--all-failpoints", action="store_true", help="every one of them, not a sample")
+    group = parser.getgroup("resolve")
+    group.addoption("--all-trips", action="store_true", help="every rate from both starts, always")
 
 
 @pytest.fixture

@@ -81,6 +81,7 @@ from freeswim.studio.wire import (
     Takes,
     TakeWithFile,
     ToClear,
+    VerbAsked,
 )
 
 log = logging.getLogger(__name__)
@@ -461,6 +462,18 @@ def _add_resolve(app: FastAPI, studio: Studio) -> None:
         await studio.resolve.change_settings(asked.model_dump(exclude_unset=True))
         return await studio.resolve.look()
 
+    @app.post("/v1/resolve/verbs", status_code=202)
+    async def begin_verb(asked: VerbAsked) -> dict[str, str]:
+        """Do what a menu entry does, where the editor is now; the news say what came of it."""
+        await studio.resolve.do(asked.verb, asked.key)
+        return {}
+
+    @app.post("/v1/resolve/look", status_code=202)
+    async def look_inside(_: Empty = None) -> dict[str, str]:
+        """Have Resolve asked where the editor is now; an event tells when that is known."""
+        studio.resolve.look_inside()
+        return {}
+
     @app.post("/v1/resolve/shots/{shot_id}/drop")
     async def drop(shot_id: Id, _: Empty = None) -> Shot:
         """Forget a shot that waits for its prompt."""
@@ -540,7 +553,7 @@ async def _event_stream(studio: Studio, after: int) -> AsyncIterator[str]:
     told: dict[str, int] = {}  # change of the progress of each job that was told of
     loop = asyncio.get_running_loop()
     is_first, spoke = True, loop.time()
-    models = studio.downloads.change
+    models, resolve = studio.downloads.change, studio.resolve.change
     while not studio.is_stopping:
         if is_first or studio.seq > after:
             found = await studio.ask(lambda store, after=after: store.changes(after, MOST_ROWS))
@@ -557,6 +570,10 @@ async def _event_stream(studio: Studio, after: int) -> AsyncIterator[str]:
         if models != studio.downloads.change:  # said to be asked for: /v1/models
             models = studio.downloads.change
             yield f'event: models\ndata: {{"change": {models}}}\n\n'
+            spoke = loop.time()
+        if resolve != studio.resolve.change:  # the same: /v1/resolve
+            resolve = studio.resolve.change
+            yield f'event: resolve\ndata: {{"change": {resolve}}}\n\n'
             spoke = loop.time()
         if loop.time() - spoke >= BEAT_S:
             yield ": beat\n\n"

@@ -69,7 +69,7 @@ async def _serve(
     token = secrets.token_urlsafe(32)
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(studio, token=token, port=port, on_stop=lambda: _stop(server)),
+            create_app(studio, token=token, port=port, on_stop=lambda: _stop(server, studio)),
             log_config=None,
             access_log=False,
             server_header=False,
@@ -84,7 +84,7 @@ async def _serve(
     loop = asyncio.get_running_loop()
     for name in ("SIGTERM", "SIGINT", "SIGHUP"):
         with contextlib.suppress(NotImplementedError, AttributeError):
-            loop.add_signal_handler(getattr(signal, name), _stop, server)
+            loop.add_signal_handler(getattr(signal, name), _stop, server, studio)
     await studio.start()
     discovery.announce(port, token)
     log.info("serving %s on port %d", paths.home(), port)
@@ -109,7 +109,8 @@ def _places() -> list[tuple[str, str]]:
     return [(name, gpu.uuid) for name, gpu in zip(numbered, gpus, strict=True)] or [("cpu", "")]
 
 
-def _stop(server: uvicorn.Server) -> None:
+def _stop(server: uvicorn.Server, studio: Studio) -> None:
+    studio.let_go()
     server.should_exit = True
 
 
@@ -134,7 +135,7 @@ async def _keep_house(studio: Studio, server: uvicorn.Server, exit_when_idle: fl
                 idle_since = time.monotonic()
             if time.monotonic() - idle_since > 60 * exit_when_idle:
                 log.info("nobody needs the studio")
-                _stop(server)
+                _stop(server, studio)
                 return
         await asyncio.sleep(HOUSEKEEPING_S if exit_when_idle is None else 1.0)
 

@@ -77,6 +77,7 @@ class Studio:
         self.downloads = Downloads(self._ring)
         self.resolve = ResolveDesk(self._desk, self._submit_shot)
         self._mailbox = Mailbox(self.resolve)
+        self.is_stopping = False  # clients are to be let go
 
     async def start(self) -> None:
         """Bring what was under way back into order, and serve the queue."""
@@ -86,18 +87,20 @@ class Studio:
         await self.resolve.start()
         await self._mailbox.start()
 
+    def let_go(self) -> None:
+        """Answer at once whoever waits for something: a server stops when it has answered all."""
+        self.is_stopping = True
+        self.resolve.links.stop()
+        self._desk.ring()
+
     async def stop(self) -> None:
         """Stop what runs at its next step, and close the database."""
+        self.let_go()
         await self._mailbox.stop()
         await self.resolve.stop()
         stopped = asyncio.to_thread(self.downloads.stop)
         await asyncio.gather(self._runner.stop(), stopped)
         await self._desk.close()
-
-    @property
-    def is_stopping(self) -> bool:
-        """Whether clients are to be let go."""
-        return self._runner.is_stopping
 
     @property
     def progress(self) -> Mapping[str, JobProgress]:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from freeswim.studio.job import Changes, Job, Queue, QueueMode, Shot, Take
 from freeswim.studio.resolve.links import LONGEST_WAIT_S, Now, SessionId, Words
+from freeswim.studio.resolve.planner import Verb
 from freeswim.studio.runner import JobProgress
 from freeswim.studio.store import MOST_ROWS
 
@@ -185,6 +186,13 @@ class Asked(_Asked):
 
     preset: str = Field(default="", max_length=100)
     request: dict[str, JsonValue]
+
+
+class VerbAsked(_Asked):
+    """What a menu entry inside Resolve does, asked for by a client."""
+
+    verb: Verb
+    key: str = Field(pattern=r"^[0-9a-f]{32}$")  # the client's; the same again is not done again
 
 
 class Poll(_Answer):

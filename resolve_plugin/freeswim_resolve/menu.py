@@ -67,9 +67,6 @@ def _run(verb: str, given: Dict[str, Any]) -> None:
 
 
 def _talk(border: Border, verb: str, seen: Dict[str, Any], lock: process.Lock, stays: bool) -> None:
-    found = studio.connect() or _start()
-    if found is None and not stays:
-        return
     watch: Optional[process.Watch] = None
     session = Session(
         border,
@@ -80,6 +77,7 @@ def _talk(border: Border, verb: str, seen: Dict[str, Any], lock: process.Lock, s
     if stays:
         watch = process.Watch(lock, session.beat)
     try:
+        found = studio.connect() or _start()
         if found is not None:
             _say_it(session, found, verb, seen)
         if stays and not session.is_over:
@@ -141,8 +139,9 @@ def _start() -> Optional[studio.Studio]:
     except OSError as error:
         journal.say(f"FreeSwim cannot be opened ({_words(error)}). Open it by hand.")
         return None
+    parent = process.Parent()
     deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline:
+    while parent.is_there and time.monotonic() < deadline:
         found = studio.connect()
         if found is not None:
             return found

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from fake_resolve import Host, World
+from living import install_menu, living_in
 from stand_in import StandIn
 
-PLUGIN = Path(__file__).parents[2] / "resolve_plugin"
+from freeswim.studio.client import Client
+
+_number = itertools.count(1)  # of Resolves: one studio may know several
 
 
 @pytest.fixture
@@ -36,7 +39,10 @@ def start_resolve(tmp_path: Path) -> Iterator[Callable[..., Host]]:
     hosts: list[Host] = []
 
     def start(**of_world: object) -> Host:
-        hosts.append(Host(World(**of_world), tmp_path))  # type: ignore[arg-type]
+        folder = tmp_path / f"resolve-{len(hosts)}"
+        folder.mkdir()
+        world = World(**{"number": next(_number), **of_world})  # type: ignore[arg-type]
+        hosts.append(Host(world, folder))
         return hosts[-1]
 
     yield start
@@ -48,15 +54,11 @@ def start_resolve(tmp_path: Path) -> Iterator[Callable[..., Host]]:
 @pytest.fixture
 def menu(tmp_path: Path) -> Callable[[str], Path]:
     """The menu script of a verb, as it is installed."""
-    folder = tmp_path / "plugin"
-    shutil.copytree(PLUGIN / "freeswim_resolve", folder / "freeswim_resolve")
-    template = (PLUGIN / "menu_script.py.txt").read_text("ascii")
+    return install_menu(tmp_path)
 
-    def script(verb: str) -> Path:
-        path = tmp_path / f"{verb}.py"
-        path.write_text(
-            template.replace("@FOLDER@", ascii(str(folder))).replace("@VERB@", repr(verb))
-        )
-        return path
 
-    return script
+@pytest.fixture(scope="module")
+def real_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """The daemon that people have, with their worker, for all tests of a file."""
+    with living_in(tmp_path_factory.mktemp("studio")) as studio:
+        yield studio

@@ -1,7 +1,7 @@
-"""A studio that stands in for the daemon, and is strict about what it is told.
+"""A studio that does what the daemon never does: drops answers, proves nothing, asks for nonsense.
 
-Speaks the daemon's own greeting (freeswim.studio.discovery) and the words of
-resolve_plugin/PROTOCOL.md. A test asks for operations through it as the daemon's brain would.
+And is stricter than that one: a plugin may say more in time to come, this one says to the letter
+what resolve_plugin/PROTOCOL.md says.
 """
 
 from __future__ import annotations
@@ -48,34 +48,24 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/resolve/beat": {"session": str, "operation": str, "busy_s": float},
     "/v1/resolve/bye": {"session": str, "why": str},
 }
-LONGEST_POLL_S = 1.0  # tests do not wait for 25
+POLL_S = 1.0  # tests do not wait for 25
 DEADLINE_S = 30.0
 
 
 class StandIn:
     """One daemon: what it was told, and what it asks for."""
 
-    def __init__(self, *, can_prove: bool = True, polls_for: float = LONGEST_POLL_S) -> None:
+    def __init__(self, *, can_prove: bool = True) -> None:
         self.token = secrets.token_urlsafe(32)
         self.can_prove = can_prove
-        self.polls_for = polls_for
         self.faults: list[str] = []  # of what came in
-        self.registered: queue.Queue[Json] = queue.Queue()
-        self.verbs: queue.Queue[Json] = queue.Queue()
-        self.answers: queue.Queue[Json] = queue.Queue()
-        self.beats: queue.Queue[Json] = queue.Queue()
-        self.byes: queue.Queue[Json] = queue.Queue()
-        self.answers_to_drop = 0  # read, and then the connection breaks
-        self.for_verb: list[tuple[str, Json]] = []  # operations that a verb is answered with
-        self.say = ""  # in the reply to the next verb
-        self.end = False  # in the next reply
-        self.refusal: tuple[int, str] | None = None  # instead of every reply
         self.requests: list[str] = []
-        self.sessions: dict[str, Json] = {}
+        self.registered: queue.Queue[Json] = queue.Queue()
+        self.answers: queue.Queue[Json] = queue.Queue()
+        self.answers_to_drop = 0  # read, and then the connection breaks
+        self.end = False  # in the next reply
         self._waiting: queue.Queue[Json] = queue.Queue()  # operations for who polls
-        self._asked: dict[str, Json] = {}  # without an answer yet
-        self._of_verb: dict[str, list[Json]] = {}
-        self._lock = threading.Lock()
+        self._asked: Json | None = None  # without an answer yet
         self._server = ThreadingHTTPServer(
             ("127.0.0.1", 0), type("Handler", (_Handler,), {"studio": self})
         )
@@ -98,7 +88,8 @@ class StandIn:
 
     def ask(self, name: str, /, **arguments: Any) -> Json:
         """Have an operation done by the one who polls; its answer."""
-        self._waiting.put(self._operation(name, arguments))
+        operation = {"id": secrets.token_hex(8), "name": name, "arguments": arguments}
+        self._waiting.put(operation)
         return self.answers.get(timeout=DEADLINE_S)
 
     def facts(self, name: str, /, **arguments: Any) -> Json:
@@ -107,63 +98,29 @@ class StandIn:
         assert answer["ok"], answer
         return answer["facts"]
 
-    def ask_without_waiting(self, name: str, /, **arguments: Any) -> None:
-        self._waiting.put(self._operation(name, arguments))
-
     # -------------------------------------------------------------------------------- inside
 
-    def _operation(self, name: str, arguments: Json) -> Json:
-        return {"id": secrets.token_hex(8), "name": name, "arguments": arguments}
-
-    def reply(self, path: str, body: Json) -> tuple[int, Json]:
+    def reply(self, path: str, body: Json) -> Json:
         """What a request is answered with."""
-        if self.refusal:
-            status, code = self.refusal
-            return status, {"code": code, "message": "No.", "hint": "", "details": {}}
-        session = body["session"]
+        if path.endswith(("/beat", "/bye")):
+            return {}
         if path.endswith("/register"):
-            self.sessions[session] = body
             self.registered.put(body)
-        elif session not in self.sessions:
-            return 404, {"code": "not_found", "message": "Who?", "hint": "", "details": {}}
-        return 200, self._next(path, session, body)
-
-    def _next(self, path: str, session: str, body: Json) -> Json:
-        operation: Json | None = None
-        if path.endswith("/verb"):
-            self.verbs.put(body)
-            self._of_verb[session] = [self._operation(*one) for one in self.for_verb]
         elif path.endswith("/answer"):
-            self._asked.pop(body["id"], None)
+            self._asked = None
             self.answers.put(body)
-        elif path.endswith("/beat"):
-            self.beats.put(body)
-            return {}
-        elif path.endswith("/bye"):
-            self.byes.put(body)
-            return {}
-        if self._of_verb.get(session):
-            operation = self._of_verb[session].pop(0)
         elif path.endswith("/poll"):
-            operation = self._from_queue(min(body["wait"], self.polls_for))
-        if operation is not None:
-            self._asked[operation["id"]] = operation
-        say = ""
-        if path.endswith("/verb"):
-            say, self.say = self.say, ""
+            self._asked = self._asked or self._next()  # again, where its answer got lost
         end, self.end = self.end, False
-        return {"operation": operation, "say": say, "end": end}
+        return {"operation": self._asked, "say": "", "end": end}
 
-    def _from_queue(self, wait: float) -> Json | None:
-        with self._lock:
-            if self._asked:  # its answer got lost
-                return next(iter(self._asked.values()))
-            deadline = time.monotonic() + wait
-            while time.monotonic() < deadline and not self.end:
-                try:
-                    return self._waiting.get(timeout=0.02)
-                except queue.Empty:
-                    continue
+    def _next(self) -> Json | None:
+        deadline = time.monotonic() + POLL_S
+        while time.monotonic() < deadline and not self.end:
+            try:
+                return self._waiting.get(timeout=0.02)
+            except queue.Empty:
+                continue
         return None
 
 
@@ -198,10 +155,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path.endswith("/answer") and self.studio.answers_to_drop:
             self.studio.answers_to_drop -= 1
             self.close_connection = True
-            with self.studio._lock:
-                self.studio._asked.setdefault(body["id"], {})
             return None
-        self._send(*self.studio.reply(self.path, body))
+        self._send(200, self.studio.reply(self.path, body))
 
     def _checked(self, content: bytes) -> Json | None:
         faults: list[str] = []

@@ -1,4 +1,8 @@
-"""The plugin in a process of its own, as Resolve's child, under the Pythons that are here."""
+"""The plugin in a process of its own, as Resolve's child, in front of the daemon that people have.
+
+A stand-in of the daemon is there only for what that one never does: it breaks a connection off,
+cannot prove who it is, or asks for something unheard of.
+"""
 
 from __future__ import annotations
 
@@ -12,119 +16,148 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_resolve import TIERS, Host, Media, Switches, frame_of
+from fake_resolve import Host, Media, Switches, frame_of
+from fake_resolve.host import Script
+from fake_resolve.objects import MediaPoolItem
+from living import living_in, until
 from pythons import find
 from stand_in import StandIn
 
+from freeswim import paths
+from freeswim.studio.client import Client
+from freeswim.studio.resolve.planner import ResolveSettings
 from resolve_plugin.freeswim_resolve import menu as menu_module
 from resolve_plugin.freeswim_resolve import process
 
 PYTHONS = find()
 PACKAGE = Path(process.__file__).parent
-VERBS = sorted(menu_module.VERBS - {"connect"})
+KEPT = "1 shot kept: write the prompt in FreeSwim."
 
 Start = Callable[..., Host]
 Menu = Callable[[str], Path]
 Json = dict[str, Any]
 
-pytestmark = pytest.mark.usefixtures("home")
 
-
-def until(is_so: Callable[[], object], what: str, timeout: float = 30) -> None:
-    deadline = time.monotonic() + timeout
-    while not is_so():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
-
-
-def at(host: Host) -> Json:
-    return {"project": host.world.film.id, "timeline": host.world.timeline.id}
-
-
-def connected(host: Host, menu: Menu, studio: StandIn) -> Any:
+def connected(host: Host, menu: Menu, studio: Client) -> Script:
     """A script that stays."""
     script = host.run(menu("connect"), sys.executable)
-    assert studio.registered.get(timeout=30)["stays"]
+    until(lambda: owner(studio) == host.world.film.id, "it does not connect")
     return script
 
 
-def place(host: Host, studio: StandIn, folder: Path) -> Json:
-    """What has a take placed, up to the last operation."""
-    pool = {"project": at(host)["project"], "bin": ["FreeSwim"]}
-    path = host.world.add_media(folder / "koi_v01.mov", Media(frames=96))
-    studio.facts("ensure_bin", **pool)
-    clip = studio.facts("import", **pool, path=path)
-    track = studio.facts("add_track", **at(host), name="FreeSwim")["track"]
-    spot = {"track": track, "record_frame": 86448, "start_frame": 0, "end_frame": 96}
-    return {**at(host), "bin": pool["bin"], "media": clip["id"], **spot}
+def owner(studio: Client) -> str:
+    """The project that is open where a script stays."""
+    links = studio.get("/resolve")["links"]
+    return next((link["project"] for link in links if link["is_owner"]), "")
+
+
+def said_of(verb: str, since: float, studio: Client) -> str:
+    """What came of a menu entry."""
+
+    def look() -> str:
+        news = studio.get("/resolve")["news"]
+        found = [one for one in news if one["verb"] == verb and one["at"] >= since]
+        return f"{found[0]['message']} {found[0]['hint']}".strip() if found else ""
+
+    return until(look, f"nothing is said of {verb}")
+
+
+def wish_of(host: Host, studio: Client) -> Json:
+    """The shot that waits for its prompt in this Resolve."""
+
+    def look() -> Json | None:
+        for wish in studio.get("/resolve")["wishes"]:
+            if wish["shot"]["placement"]["resolve"]["project"] == host.world.film.id:
+                return wish
+        return None
+
+    return until(look, "no shot waits")
+
+
+def put_clip(host: Host, path: Path) -> None:
+    """A clip of a camera whose files only Resolve reads."""
+    clip = MediaPoolItem(host.world, host.world.add_media(path, Media(200)), Media(200))
+    host.world.film.pool.root.clips.append(clip)
+    host.world.timeline.put(clip, 1, 0, 100)
+
+
+def hang(host: Host, studio: Client) -> None:
+    """The script that stays sits in a call that does not come back."""
+    host.world.switches.hang_on = "GetTrackCount"
+    studio.post("/resolve/look")
+    host.world.wait_until_it_hangs()
+    host.world.switches.hang_on = ""
+
+
+# ------------------------------------------------------------------------------ the whole way
 
 
 @pytest.mark.parametrize("python", PYTHONS.values(), ids=PYTHONS)
-def test_take_arrives_where_the_playhead_was(
-    python: str, start_resolve: Start, studio: StandIn, menu: Menu, tmp_path: Path
+def test_every_python_brings_a_take_to_where_the_playhead_was(
+    python: str, start_resolve: Start, real_studio: Client, menu: Menu
 ):
     host = start_resolve()
-    world = host.world
-    world.timeline.playhead = 86448
-    still = tmp_path / "still.png"
-    studio.for_verb = [
-        ("still", {**at(host), "path": str(still), "timecode": "01:00:02:00"}),
-    ]
+    timeline = host.world.timeline
+    timeline.playhead = timeline.start + 48
+    settings = "preset: demo\ncheckpoint: wan2.1-i2v-14b-480p"  # which begins on a picture
+    timeline.AddMarker(48.0, "Mint", "Pond", settings, 12.0)
     script = host.run(menu("generate_at_playhead"), python)
-    asked = studio.verbs.get(timeout=30)
-    assert studio.answers.get(timeout=30)["ok"]
-    world.timeline.playhead = 86400 + 999  # the editor goes on
-    assert asked["context"]["timeline"]["playhead"] == "01:00:02:00"
-    assert frame_of(still) == 86448
-
-    placed = studio.facts("place", **place(host, studio, tmp_path))
-
-    assert (placed["item"]["start"], placed["item"]["end"]) == (86448, 86544)
-    lower, upper = world.timeline.video
-    assert [(one.start, one.length) for one in upper.items] == [(86448, 96)]
+    wish = wish_of(host, real_studio)
+    timeline.playhead = timeline.start + 999  # the editor goes on
+    assert frame_of(Path(wish["request"]["first_image"]["path"])) == timeline.start + 48
+    written = {"prompt": "koi", "width": 128, "height": 128, "frames": 4, "base": {"steps": 2}}
+    shot_id = wish["shot"]["id"]
+    real_studio.submit({"shot_id": shot_id, "preset": "demo", "request": written})
+    until(lambda: len(timeline.video) == 2 and timeline.video[1].items, "no take arrives")
+    lower, upper = timeline.video
+    assert [(one.start, one.length) for one in upper.items] == [(timeline.start + 48, 12)]
     assert lower.items == []
-    assert world.timeline.playhead == 86400 + 999
-    studio.end = True
-    script.wait()
+    assert timeline.playhead == timeline.start + 999
+    assert f"FreeSwim: {KEPT}" in script.said
+    sign = json.loads((paths.home() / "resolve" / "seen.json").read_text())
     version = next(one for one in PYTHONS if PYTHONS[one] == python)
-    assert studio.registered.get()["python"].startswith(version + ".")
+    assert sign["python"].startswith(version + ".")
 
 
-@pytest.mark.parametrize("tier", [tier for tier in TIERS if tier != "free 21.1"])
-def test_every_tier_with_python_registers_as_what_it_is(
-    tier: str, start_resolve: Start, studio: StandIn, menu: Menu
+EMPTY = {
+    "extend_clip": "No clip is selected, and none is under the playhead. Park the playhead on the "
+    "clip, and choose this again.",
+    "fill_gap": "The playhead is in no gap between two clips. Park it in the gap, and choose this "
+    "again.",
+    "generate_at_playhead": KEPT,
+    "generate_from_markers": "There is no Mint marker with a prompt on this timeline. Add a marker, "
+    "make it Mint, and write the prompt into its note.",
+    "place_finished_takes": "No finished take of this project waits for its place.",
+    "regenerate_selection": "No clip is selected, and none is under the playhead. Park the playhead "
+    "on the clip, and choose this again.",
+}
+
+
+@pytest.mark.parametrize("verb", sorted(menu_module.VERBS - {"connect"}))
+def test_menu_entry_says_what_came_of_it_and_ends(
+    verb: str, start_resolve: Start, real_studio: Client, menu: Menu
 ):
-    host = start_resolve(tier=tier)
-    script = connected(host, menu, studio)
-    said = next(iter(studio.sessions.values()))["resolve"]
-    assert said["edition"] == ("studio" if "Studio" in tier else "free")
-    assert said["version"] == list(host.world.version[:3])
-    studio.end = True
-    script.wait()
-    assert "connected" in script.said
-
-
-@pytest.mark.parametrize("verb", VERBS)
-def test_menu_entry_says_what_was_chosen_and_ends(
-    verb: str, start_resolve: Start, studio: StandIn, menu: Menu
-):
+    """On an empty timeline, while another script stays."""
     host = start_resolve()
-    staying = connected(host, menu, studio)
-    studio.say = "Queued."
-    studio.for_verb = [
-        ("readback", {**at(host), "track": 1, "start": 86400, "end": 86500}),
-        ("ensure_bin", {"project": at(host)["project"], "bin": ["FreeSwim"]}),
-    ]
+    staying = connected(host, menu, real_studio)
     script = host.run(menu(verb), sys.executable)
-    asked = studio.verbs.get(timeout=30)
-    assert asked["verb"] == verb
-    assert asked["context"]["timeline"]["id"] == host.world.timeline.id
-    assert studio.answers.get(timeout=30)["ok"]
-    assert studio.answers.get(timeout=30)["error"]["code"] == "not_here"
-    assert "FreeSwim: Queued." in script.wait()
-    assert studio.byes.get(timeout=30)["why"] == "done"
-    assert staying.is_running
-    assert studio.facts("context")["project"]["name"] == "Film"
+    assert f"FreeSwim: {EMPTY[verb]}\n" in script.wait()
+    until(lambda: len(real_studio.get("/resolve")["links"]) == 1, "it has not said bye")
+    assert staying.is_running and owner(real_studio) == host.world.film.id
+
+
+def test_what_a_script_that_ends_cannot_do_is_done_by_the_one_that_stays(
+    start_resolve: Start, real_studio: Client, menu: Menu, tmp_path: Path
+):
+    """To take a marker away again."""
+    host = start_resolve(switches=Switches(stills_fail=True))
+    connected(host, menu, real_studio)
+    put_clip(host, tmp_path / "camera.braw")
+    said = host.run(menu("extend_clip"), sys.executable).wait()
+    assert "Resolve gave no picture of the frame at 01:00:04:03." in said
+    until(lambda: not host.world.timeline.markers, "its marker stays")
+    log = (paths.logs() / "resolve.log").read_text("utf-8")
+    assert "delete_marker not_here" in log and "delete_marker done" in log
 
 
 def test_free_21_1_lists_no_python(start_resolve: Start, menu: Menu):
@@ -136,120 +169,142 @@ def test_free_21_1_lists_no_python(start_resolve: Start, menu: Menu):
 # ------------------------------------------------------------------------------ ends, and others
 
 
-def test_script_ends_with_resolve(start_resolve: Start, studio: StandIn, menu: Menu):
+def test_script_ends_with_resolve(start_resolve: Start, real_studio: Client, menu: Menu):
+    """While it waits for the studio, which may keep it for 25 s."""
     host = start_resolve()
-    script = connected(host, menu, studio)
-    studio.polls_for = 25
+    script = connected(host, menu, real_studio)
     host.crash()
     script.wait(10)
 
 
 def test_script_ends_with_resolve_in_the_middle_of_a_call(
-    start_resolve: Start, studio: StandIn, menu: Menu
+    start_resolve: Start, real_studio: Client, menu: Menu
 ):
-    host = start_resolve(switches=Switches(hang_on="GetTrackCount"))
-    script = connected(host, menu, studio)
-    studio.ask_without_waiting("context")
-    host.world.wait_until_it_hangs()
+    host = start_resolve()
+    script = connected(host, menu, real_studio)
+    hang(host, real_studio)
     host.crash()
     script.wait(10)
 
 
 def test_script_ends_where_resolve_answers_nothing_any_more(
-    start_resolve: Start, studio: StandIn, menu: Menu
+    start_resolve: Start, real_studio: Client, menu: Menu
 ):
     host = start_resolve()
-    script = connected(host, menu, studio)
+    script = connected(host, menu, real_studio)
     host.world.quit()
-    assert studio.byes.get(timeout=30)["why"] == "resolve_silent"
+    real_studio.post("/resolve/look")
     script.wait()
+    assert real_studio.get("/resolve")["message"] == (
+        "Resolve is not connected. In it, choose Workspace > Scripts > FreeSwim > FreeSwim Connect."
+    )
 
 
-@pytest.mark.parametrize("hangs", [False, True])
+@pytest.mark.parametrize("does_hang", [False, True])
 def test_connecting_again_takes_over(
-    hangs: bool, start_resolve: Start, studio: StandIn, menu: Menu
+    does_hang: bool, start_resolve: Start, real_studio: Client, menu: Menu
 ):
     host = start_resolve()
-    first = connected(host, menu, studio)
-    if hangs:
-        host.world.switches.hang_on = "GetTrackCount"
-        studio.ask_without_waiting("context")
-        host.world.wait_until_it_hangs()
-        host.world.switches.hang_on = ""
+    first = connected(host, menu, real_studio)
+    if does_hang:
+        hang(host, real_studio)
     second = host.run(menu("connect"), sys.executable)
-    assert studio.registered.get(timeout=30)["stays"]
     first.wait()
+    until(lambda: "connected." in second.said, "the second does not connect")
     assert second.is_running
     host.world.release()
 
 
+def test_a_second_resolve_takes_over_when_it_is_asked_to(
+    start_resolve: Start, real_studio: Client, menu: Menu
+):
+    """Until then the first one has the connection, and the second one's entries end at once."""
+    first, second = start_resolve(), start_resolve(tier="Studio 20")
+    staying = connected(first, menu, real_studio)
+    said = second.run(menu("generate_at_playhead"), sys.executable).wait()
+    assert f"FreeSwim: {KEPT}" in said
+    assert staying.is_running and owner(real_studio) == first.world.film.id
+    connected(second, menu, real_studio)
+    staying.wait()
+    (link,) = real_studio.get("/resolve")["links"]
+    assert (link["edition"], link["version"]) == ("studio", "20.1.0.20")
+
+
 def test_dialog_that_holds_a_call_up_is_told_of_meanwhile(
-    start_resolve: Start, studio: StandIn, menu: Menu
+    start_resolve: Start, real_studio: Client, menu: Menu
 ):
     host = start_resolve()
-    connected(host, menu, studio)
-    host.world.switches.hang_on = "GetTrackCount"
-    studio.ask_without_waiting("context")
-    beat = studio.beats.get(timeout=30)
-    assert beat["busy_s"] > 0
+    connected(host, menu, real_studio)
+    hang(host, real_studio)
+    until(lambda: real_studio.get("/resolve")["state"] == "busy", "nothing is said")
+    assert real_studio.get("/resolve")["message"] == (
+        "Resolve does not go on: look whether a window of it waits for you."
+    )
     host.world.release()
-    assert studio.answers.get(timeout=30)["id"] == beat["operation"]
-
-
-def test_operation_bye_ends_the_script(start_resolve: Start, studio: StandIn, menu: Menu):
-    script = connected(start_resolve(), menu, studio)
-    assert studio.ask("bye")["ok"]
-    script.wait()
+    until(lambda: real_studio.get("/resolve")["state"] == "connected", "it does not go on")
 
 
 # ------------------------------------------------------------------------------ the studio's side
+
+
+def test_studio_that_starts_anew_is_found_again(tmp_path: Path, start_resolve: Start, menu: Menu):
+    """By the same script, which goes on where the one before was told to stop."""
+    host = start_resolve()
+    with living_in(tmp_path) as before:
+        script = connected(host, menu, before)
+        before.stop()
+    with living_in(tmp_path) as after:
+        until(lambda: owner(after) == host.world.film.id, "it does not come back")
+        since = time.time()
+        host.run(menu("generate_at_playhead"), sys.executable)
+        assert said_of("generate_at_playhead", since, after) == KEPT
+        assert script.is_running
+        assert [one["color"] for one in host.world.timeline.markers.values()] == ["Mint"]
+
+
+def test_studio_that_does_not_want_the_plugin_is_heard(
+    start_resolve: Start, real_studio: Client, menu: Menu, tmp_path: Path
+):
+    """One of another version."""
+    script = menu("connect")
+    package = tmp_path / "plugin" / "freeswim_resolve" / "__init__.py"
+    package.write_text(package.read_text("ascii").replace("PROTOCOL = 1", "PROTOCOL = 2"))
+    assert (
+        "FreeSwim: The plugin speaks version 2 of the protocol, FreeSwim 1. Install the plugin "
+        "again from FreeSwim, then choose this again.\n"
+    ) in start_resolve().run(script, sys.executable).wait()
 
 
 def test_lost_answer_is_given_again_and_nothing_is_done_twice(
     start_resolve: Start, studio: StandIn, menu: Menu, tmp_path: Path
 ):
     host = start_resolve()
-    connected(host, menu, studio)
-    asked = place(host, studio, tmp_path)
+    host.run(menu("connect"), sys.executable)
+    assert studio.registered.get(timeout=30)["stays"]
+    pool = {"project": host.world.film.id, "bin": ["FreeSwim"]}
+    path = host.world.add_media(tmp_path / "koi_v01.mov", Media(frames=96))
+    studio.facts("ensure_bin", **pool)
+    clip = studio.facts("import", **pool, path=path)
+    spot = {"track": 1, "record_frame": 86448, "start_frame": 0, "end_frame": 96}
     studio.answers_to_drop = 1
-    placed = studio.ask("place", **asked)
-    assert placed["facts"]["was_there"] is False
+    at = {**pool, "timeline": host.world.timeline.id}
+    assert studio.facts("place", **at, media=clip["id"], **spot)["was_there"] is False
     appended = [call for call in host.world.calls if call.name == "AppendToTimeline"]
     assert len(appended) == 1
 
 
-def test_studio_that_starts_anew_is_found_again(home: Path, start_resolve: Start, menu: Menu):
-    host = start_resolve()
-    with StandIn().open() as before:
-        script = connected(host, menu, before)
-    with StandIn().open() as after:
-        again = after.registered.get(timeout=30)
-        assert again["session"] in before.sessions
-        assert after.facts("context")["project"]["name"] == "Film"
-    assert before.faults == after.faults == []
-    assert script.is_running
-
-
-def test_studio_that_forgot_the_session_is_told_again(
+def test_what_is_unheard_of_is_refused_and_a_bye_obeyed(
     start_resolve: Start, studio: StandIn, menu: Menu
 ):
-    connected(start_resolve(), menu, studio)
-    studio.sessions.clear()
-    assert studio.registered.get(timeout=30)["stays"]
+    script = start_resolve().run(menu("connect"), sys.executable)
+    assert studio.ask("place")["error"]["code"] == "bad_arguments"
+    assert studio.ask("unheard_of")["error"]["code"] == "unknown_operation"
+    assert studio.ask("bye")["ok"]
+    script.wait()
 
 
-def test_studio_that_does_not_want_the_plugin_is_heard(
-    start_resolve: Start, studio: StandIn, menu: Menu
-):
-    host = start_resolve()
-    script = connected(host, menu, studio)
-    studio.refusal = (409, "conflict")
-    assert "FreeSwim: No." in script.wait()
-
-
-def test_who_cannot_prove_it_is_the_studio_learns_nothing(
-    home: Path, start_resolve: Start, menu: Menu
-):
+@pytest.mark.usefixtures("home")
+def test_who_cannot_prove_it_is_the_studio_learns_nothing(start_resolve: Start, menu: Menu):
     host = start_resolve()
     with StandIn(can_prove=False).open() as impostor:
         script = host.run(menu("generate_at_playhead"), sys.executable)
@@ -280,63 +335,44 @@ def test_file_that_says_nothing_is_as_none(
     until(lambda: "not running" in script.said, "it says nothing")
 
 
-def test_app_is_opened_where_nothing_runs(
-    home: Path, start_resolve: Start, menu: Menu, tmp_path: Path
-):
-    host = start_resolve()
-    script_path = menu("generate_at_playhead")
-    program = "import json, os, sys; open(sys.argv[1], 'w').write(json.dumps(dict(os.environ)))"
-    opened = tmp_path / "opened.json"
-    said = {
-        "home": str(home),
-        "start": [sys.executable, "-c", program, str(opened)],
-        "version": "1",
-    }
-    (tmp_path / "plugin" / "freeswim_resolve" / "installation.json").write_text(json.dumps(said))
-    host.world.timeline.playhead = 86500
-    foreign = {"PYTHONHOME": sys.base_prefix, "LD_LIBRARY_PATH": "/nowhere"}
-    script = host.run(script_path, sys.executable, foreign)
-    until(lambda: opened.is_file() and opened.read_text().endswith("}"), "the app is not opened")
-    host.world.timeline.playhead = 86999  # the editor does not wait for it
-    with StandIn().open() as studio:
-        context = studio.verbs.get(timeout=30)["context"]
-        assert context["timeline"]["playhead"] == "01:00:04:04"
-    assert studio.faults == []
-    assert "opening it" in script.said
-    surroundings = json.loads(opened.read_text())
-    assert surroundings["FREESWIM_HOME"] == str(home)
-    assert not {"PYTHONHOME", "PYTHONPATH", "LD_LIBRARY_PATH"} & set(surroundings)
+def test_settings_are_changed_one_by_one(real_studio: Client):
+    before = real_studio.get("/resolve")["settings"]
+    assert before == ResolveSettings().model_dump()
+    real_studio.patch("/resolve/settings", {"preset": "demo"})
+    said = real_studio.patch("/resolve/settings", {"handles": 3})["settings"]
+    assert said == {**before, "preset": "demo", "handles": 3}
+    real_studio.patch("/resolve/settings", before)
 
 
 # ----------------------------------------------------------------------------- nothing is raised
 
 
-def test_dialog_is_said_to_be_open(start_resolve: Start, studio: StandIn, menu: Menu):
+@pytest.mark.usefixtures("home")
+def test_dialog_is_said_to_be_open(start_resolve: Start, menu: Menu):
     host = start_resolve()
     host.world.modal = True
     said = host.run(menu("generate_at_playhead"), sys.executable).wait()
-    assert "does not answer" in said
-    assert "Traceback" not in said
-    assert studio.requests == []
+    assert said == "FreeSwim: Resolve does not answer. A window of it may be waiting for you.\n"
 
 
-def test_project_that_is_closed_is_no_accident(start_resolve: Start, studio: StandIn, menu: Menu):
+def test_project_that_is_closed_is_no_accident(
+    start_resolve: Start, real_studio: Client, menu: Menu
+):
     host = start_resolve()
     host.world.project = None
+    since = time.time()
     script = host.run(menu("fill_gap"), sys.executable)
-    assert studio.verbs.get(timeout=30)["context"] == {
-        "page": "edit",
-        "project": None,
-        "timeline": None,
-    }
-    assert studio.ask("place")["error"]["code"] == "bad_arguments"
-    assert studio.ask("unheard_of")["error"]["code"] == "unknown_operation"
-    studio.end = True
-    assert "Traceback" not in script.wait()
+    words = (
+        "Resolve shows no project. Open one; if one is open, close the window that waits for you "
+        "in Resolve."
+    )
+    assert said_of("fill_gap", since, real_studio) == words
+    until(lambda: words in script.said, "it is not said in Resolve")
+    assert "Traceback" not in script.said
 
 
 def test_home_that_cannot_be_written_is_no_accident(
-    start_resolve: Start, studio: StandIn, home: Path, menu: Menu, tmp_path: Path
+    start_resolve: Start, menu: Menu, tmp_path: Path
 ):
     nowhere = tmp_path / "file"
     nowhere.touch()
@@ -346,68 +382,57 @@ def test_home_that_cannot_be_written_is_no_accident(
     assert "Traceback" not in said
 
 
+@pytest.mark.usefixtures("home")
 def test_plugin_that_is_gone_says_what_to_do(start_resolve: Start, menu: Menu, tmp_path: Path):
     path = menu("connect")
     (tmp_path / "plugin").rename(tmp_path / "elsewhere")
     said = start_resolve().run(path, sys.executable).wait()
-    assert "Open the FreeSwim app" in said
+    assert "Install the menu entries again: freeswim resolve install" in said
     assert "Traceback" not in said
 
 
-def test_script_outside_of_resolve_says_so(menu: Menu, capfd: pytest.CaptureFixture[str]):
+@pytest.mark.usefixtures("home")
+def test_script_outside_of_resolve_says_so(capfd: pytest.CaptureFixture[str]):
     menu_module.run("connect", {})
     assert "does not answer" in capfd.readouterr().out
 
 
+@pytest.mark.usefixtures("home")
 def test_mistake_of_ours_is_told_and_not_raised(capfd: pytest.CaptureFixture[str]):
     menu_module.run("unheard_of", {})
     assert "did not work (ValueError)" in capfd.readouterr().out
 
 
 def test_neither_log_nor_console_holds_the_token_or_a_prompt(
-    start_resolve: Start, studio: StandIn, home: Path, menu: Menu
+    start_resolve: Start, real_studio: Client, menu: Menu
 ):
     host = start_resolve()
-    host.world.timeline.AddMarker(7.0, "Blue", "secret koi", "a secret koi in a pond", 1.0)
-    studio.say = "Queued: a secret koi in a pond."
+    host.world.timeline.AddMarker(7.0, "Mint", "secret koi", "a secret koi\npreset: nothing", 1.0)
     script = host.run(menu("generate_from_markers"), sys.executable)
-    said = studio.verbs.get(timeout=30)["context"]["timeline"]["markers"]
-    assert said[0]["note"] == "a secret koi in a pond"
-    studio.facts("context")
-    assert "Queued: a secret koi" in script.said
-    studio.end = True
-    script.wait()
-    kept = [path.read_text() for path in home.rglob("*") if path.is_file()]
-    kept = [words for words in kept if studio.token in words or "secret" in words]
-    assert len(kept) == 1  # the studio's own file
-    assert studio.token not in script.said
-    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (home / "run").iterdir()}
-    assert modes["studio.json"] == 0o600
+    until(lambda: "There is no preset called" in script.said, "nothing is said")
+    run = paths.home() / "run"
+    token = json.loads((run / "studio.json").read_text())["token"]
+    written = [paths.logs() / "resolve.log", paths.home() / "resolve" / "seen.json"]
+    written += [path for path in run.iterdir() if path.name.startswith("resolve.")]
+    assert len(written) == 4
+    for words in [script.said, *(path.read_text() for path in written)]:
+        assert token not in words and "secret" not in words
+    assert (
+        "There is no preset" not in (paths.logs() / "resolve.log").read_text()
+    )  # nor what it says
+    assert stat.S_IMODE((run / "studio.json").stat().st_mode) == 0o600
 
 
 @pytest.mark.parametrize("coding", ["ascii", "utf-8"])
 def test_words_reach_the_console_in_every_code_page(
-    coding: str, start_resolve: Start, studio: StandIn, menu: Menu
+    coding: str, start_resolve: Start, real_studio: Client, menu: Menu, tmp_path: Path
 ):
     host = start_resolve()
-    connected(host, menu, studio)
-    studio.say = "Queued: 錦鯉."
-    said = host.run(menu("fill_gap"), sys.executable, {"PYTHONIOENCODING": coding}).wait()
-    assert ("錦鯉" if coding == "utf-8" else "\\u9326\\u9bc9") in said
-
-
-def test_script_leaves_a_sign_for_the_doctor(
-    start_resolve: Start, studio: StandIn, home: Path, menu: Menu
-):
-    script = connected(start_resolve(tier="Studio 20"), menu, studio)
-    sign = json.loads((home / "resolve" / "seen.json").read_text())
-    assert (sign["edition"], sign["version_words"], sign["verb"]) == (
-        "studio",
-        "20.1.0.20",
-        "connect",
-    )
-    studio.end = True
-    script.wait()
+    put_clip(host, tmp_path / "錦鯉.mov")
+    (tmp_path / "錦鯉.mov").unlink()
+    script = host.run(menu("regenerate_selection"), sys.executable, {"PYTHONIOENCODING": coding})
+    words = "錦鯉" if coding == "utf-8" else "\\u9326\\u9bc9"
+    until(lambda: f"{words}.mov cannot be read" in script.said, "nothing is said")
 
 
 # ------------------------------------------------------------------------------------- by itself

@@ -8,11 +8,14 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fake_resolve import TIERS, Host, Media, Switches, World, frame_of, prefs, wrapped
 from fake_resolve.objects import MARKER_COLOURS
 from fake_resolve.rates import RATES, Rate
 from pythons import find
+
+from freeswim.video.writer import write_video
 
 PYTHONS = find()
 
@@ -221,6 +224,29 @@ def test_import_of_what_is_no_media_is_an_empty_list(tmp_path: Path):
     (tmp_path / "words.txt").touch()
     assert script.pool.ImportMedia([str(tmp_path / "words.txt")]) == []
     assert script.pool.ImportMedia([str(tmp_path / "missing.mov")]) == []
+
+
+@pytest.mark.parametrize(
+    ("rate", "frames", "length"),
+    [("24000/1001", 24, 24), ("24000/1001", 30, 24), ("24", 24, 23), ("24000/1001", 23, 23)],
+    ids=["as it should be", "longer", "another rate", "too short"],
+)
+def test_file_is_placed_as_what_it_holds(rate: str, frames: int, length: int, tmp_path: Path):
+    script = Script(tmp_path, rate="23.976")
+    path = tmp_path / "take.mp4"
+    write_video(
+        path,
+        [np.zeros((64, 64, 3), np.uint16)] * frames,
+        width=64,
+        height=64,
+        frame_rate=Fraction(rate),
+        num_frames=frames,
+    )
+    (clip,) = script.pool.ImportMedia([str(path)])
+    assert clip.GetClipProperty("Frames") == str(frames)
+    assert clip.GetClipProperty("Resolution") == "64x64"
+    script.append(mediaPoolItem=clip)
+    assert script.lengths == [[length]]
 
 
 def test_sequence_comes_in_at_the_projects_rate(tmp_path: Path):

@@ -13,19 +13,20 @@ is it; the one before is told to end.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from freeswim.errors import Conflict, NotFound
-from freeswim.studio.resolve.planner import Ask, Facts
+from freeswim.errors import Conflict, NotFound, RequestError
+from freeswim.studio.resolve.planner import Ask, Facts, Seen, rate_of
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +113,21 @@ class Next(BaseModel):
     end: bool = False
 
 
+class WhereNow(BaseModel):
+    """What the editor has open, as an executor last told of it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    page: str
+    project: str  # unique ids; empty: none is open
+    project_name: str
+    timeline: str
+    timeline_name: str
+    rate: str  # a fraction, frames per second; empty: none that timecode knows
+    is_drop_frame: bool
+    start_timecode: str
+
+
 class LinkNow(BaseModel):
     """An executor, as clients see it."""
 
@@ -125,6 +141,7 @@ class LinkNow(BaseModel):
     page: str
     project: str
     timeline: str
+    where: WhereNow | None  # None: nobody has asked it yet
     seconds_silent: float
     busy_seconds: float  # with one operation: Resolve most likely shows a window
 
@@ -143,6 +160,8 @@ class Link:
     clock: Callable[[], float]
     now: Now
     heard: float  # on the clock
+    answered: float  # on the clock
+    where: WhereNow | None = None
     is_over: bool = False
     is_let_go: bool = False
     is_working: int = 0  # verbs that still may ask it something
@@ -164,6 +183,16 @@ class Link:
     def silent_s(self) -> float:
         """Seconds since it was last heard of."""
         return max(0.0, self.clock() - self.heard)
+
+    @property
+    def contact_s(self) -> float:
+        """Seconds since Resolve's side last said something itself.
+
+        In front of the mailbox it is the daemon that polls: there only answers count.
+        """
+        if self.said.transport == "mailbox":
+            return max(0.0, self.clock() - self.answered)
+        return self.silent_s
 
     async def do(self, ask: Ask, *, key: str = "") -> Facts:
         """What came of an operation; `lost` where nobody answers any more.
@@ -213,7 +242,15 @@ class Link:
                 code = "" if answer.ok else (answer.error.code if answer.error else "error")
                 asked.answer.set_result(Facts(answer.facts, code))
                 self._asked.remove(asked)
+                self.answered = self.clock()
+                if answer.ok and asked.operation.name == "context":
+                    self.see(answer.facts)
                 return
+
+    def see(self, context: Mapping[str, JsonValue]) -> None:
+        """What the editor has open, of a whole context; one that cannot be read says nothing."""
+        with contextlib.suppress(ValidationError):
+            self.where = _where(Seen.model_validate(context))
 
     async def next(self, wait_s: float) -> Next:
         """The next operation, or none after a while."""
@@ -311,7 +348,8 @@ class Links:
                 page=link.now.page or "",
                 project=link.now.project,
                 timeline=link.now.timeline,
-                seconds_silent=round(link.silent_s, 1),
+                where=link.where,
+                seconds_silent=round(link.contact_s, 1),
                 busy_seconds=round(link.busy_s, 1),
             )
             for link in self._links.values()
@@ -345,7 +383,7 @@ class Links:
             return before
         if len(self._links) >= MOST_LINKS:
             raise Conflict("Too many scripts are connected.", hint="Start Resolve again.")
-        link = Link(said, self._clock, said.now, self._clock())
+        link = Link(said, self._clock, said.now, heard=self._clock(), answered=self._clock())
         if said.stays:
             for other in self._links.values():
                 if other.said.stays and not other.is_over:
@@ -430,3 +468,22 @@ class Links:
 def _id_of(ask: Ask, key: str) -> str:
     said = json.dumps([key, ask.name, dict(ask.arguments)], sort_keys=True)
     return hashlib.sha256(said.encode()).hexdigest()[:32]
+
+
+def _where(seen: Seen) -> WhereNow:
+    timeline = seen.timeline
+    rate, is_drop_frame = "", False
+    if timeline is not None:
+        with contextlib.suppress(RequestError):
+            exact, says_drop = rate_of(timeline.rate)
+            rate, is_drop_frame = str(exact), says_drop or timeline.drop_frame == "1"
+    return WhereNow(
+        page=seen.page or "",
+        project=seen.project.id if seen.project else "",
+        project_name=seen.project.name if seen.project else "",
+        timeline=timeline.id if timeline else "",
+        timeline_name=timeline.name if timeline else "",
+        rate=rate,
+        is_drop_frame=is_drop_frame,
+        start_timecode=(timeline.start_timecode or "") if timeline else "",
+    )

@@ -72,6 +72,7 @@ PREPARE_S = 3600.0  # for a master of the longest take
 LOOK_EVERY_S = 5.0
 AGAIN_S = 60.0  # until a take is tried again though nothing seems to have changed
 MOST_NEWS = 50
+FORGOTTEN: Mapping[str, JsonValue] = {"forgotten": True}  # placement of a shot that nobody wants
 
 
 class VerbSaid(BaseModel):
@@ -164,6 +165,8 @@ class ResolveDesk:
         self._masters: dict[str, Path] = {}  # by take
         self._changed = asyncio.Event()
         self._one_master = asyncio.Lock()  # at a time: they take all the cores
+        self._is_looking = False  # whether somebody inside is being asked where the editor is
+        self.change = 0  # counts up with everything that `look` says
 
     async def start(self) -> None:
         """Go on with what was on its way into a timeline."""
@@ -196,8 +199,8 @@ class ResolveDesk:
         link = self.links.find(said.session)
         if said.key not in self._keys:
             self._keys.append(said.key)
-            link.begin_verb()
-            self._spawn(self._do_verb(said, link))
+            link.see(said.context)
+            self._begin(said.verb, said.key, link, said.context)
         return await link.next_of_verb()
 
     # -------------------------------------------------------------- what clients ask
@@ -223,6 +226,39 @@ class ResolveDesk:
             news=list(reversed(self._news)),
         )
 
+    async def do(self, verb: Verb, key: str) -> None:
+        """Begin what a menu entry does, where the editor is now. The same key again begins nothing.
+
+        What comes of it is in the news.
+
+        Raises:
+            Conflict: nobody is connected inside Resolve, or it waits for a click.
+        """
+        owner = self.links.owner
+        if owner is None:
+            raise Conflict(self.links.why_nobody)
+        if owner.is_busy:
+            raise Conflict(
+                "Resolve does not go on.", hint="Close the window of it that waits for you."
+            )
+        if key not in self._keys:
+            self._keys.append(key)
+            self._begin(verb, key, owner, None)
+
+    def look_inside(self) -> None:
+        """Have whoever is connected say where the editor is now; `look` tells when it has come."""
+        owner = self.links.owner
+        if owner is not None and not self._is_looking:
+            self._is_looking = True
+            self._spawn(self._ask_where(owner))
+
+    async def _ask_where(self, link: Link) -> None:
+        try:
+            await link.do(Ask("context"))
+        finally:
+            self._is_looking = False
+            self._ring()
+
     async def settings(self) -> ResolveSettings:
         """How shots are made that are asked for inside Resolve."""
         said = await self._desk.ask(lambda store: store.resolve_settings)
@@ -242,13 +278,13 @@ class ResolveDesk:
         """Forget a shot that waits for its prompt, and its marker. Raises NotFound, Conflict."""
         await self._desk.ask(lambda store: store.shot(shot_id))
         waiting = await self._desk.ask(Store.shots_without_jobs)
-        shot = next((one for one in waiting if one.id == shot_id), None)
+        shot = next((one for one in waiting if one.id == shot_id and _wish(one)), None)
         if shot is None:
             raise Conflict("This shot waits for no prompt.", hint="Cancel its jobs instead.")
         place = _place_of(shot)
         if place is not None and place.is_marked and (owner := self.links.owner) is not None:
             self._spawn(self._remove_marker(owner, shot_id, place))
-        return await self._desk.change(lambda store: store.set_placement(shot_id, {}))
+        return await self._desk.change(lambda store: store.set_placement(shot_id, FORGOTTEN))
 
     async def place(self, take_id: str) -> Take:
         """Put a take into its timeline, now or again."""
@@ -264,14 +300,25 @@ class ResolveDesk:
 
     # ------------------------------------------------------------------------- a verb
 
-    async def _do_verb(self, said: VerbSaid, link: Link) -> None:
+    def _begin(
+        self, verb: Verb, key: str, link: Link, context: Mapping[str, JsonValue] | None
+    ) -> None:
+        """`context` None: it is asked for first."""
+        link.begin_verb()
+        self._spawn(self._do_verb(verb, key, link, context))
+
+    async def _do_verb(
+        self, verb: Verb, key: str, link: Link, context: Mapping[str, JsonValue] | None
+    ) -> None:
         try:
-            words = await self._words_of_verb(said, link)
-            self._tell(link, News(at=time.time(), verb=said.verb, message=words))
+            if context is None:
+                context = await self._context(link)
+            words = await self._words_of_verb(verb, key, link, context)
+            self._tell(link, News(at=time.time(), verb=verb, message=words))
         except FreeswimError as error:
             words = News(
                 at=time.time(),
-                verb=said.verb,
+                verb=verb,
                 message=error.message,
                 hint=error.hint,
                 is_error=True,
@@ -285,19 +332,20 @@ class ResolveDesk:
         link.say(f"{news.message} {news.hint}".strip())
         self._ring()
 
-    async def _words_of_verb(self, said: VerbSaid, link: Link) -> str:
-        if said.verb == "connect":
+    async def _words_of_verb(
+        self, verb: Verb, key: str, link: Link, context: Mapping[str, JsonValue]
+    ) -> str:
+        if verb == "connect":
             return "Connected."
-        seen = _seen(said.context)
-        if said.verb == "place_finished_takes":
+        seen = _seen(context)
+        if verb == "place_finished_takes":
             return await self._place_finished(seen)
         settings = await self.settings()
-        plans = await self._plans(said.verb, seen, settings, link)
+        plans = await self._plans(verb, seen, settings, link)
         added = 0
         waiting = 0
         for index, plan in enumerate(plans):
-            key = f"{said.key}-{index}"
-            if await self._add(plan, key, settings, link):
+            if await self._add(plan, f"{key}-{index}", settings, link):
                 added += 1
             else:
                 waiting += 1
@@ -311,6 +359,16 @@ class ResolveDesk:
                 ),
             )
         )
+
+    async def _context(self, link: Link) -> Mapping[str, JsonValue]:
+        """Where the editor is now. Raises StudioError: Resolve does not say."""
+        said = await self._do(Ask("context"), link)
+        if said.error:
+            raise StudioError(
+                "Resolve does not answer.",
+                hint="Close the window that waits for you in it, and choose this again.",
+            )
+        return said.facts
 
     async def _plans(
         self, verb: Verb, seen: Seen, settings: ResolveSettings, link: Link
@@ -353,7 +411,7 @@ class ResolveDesk:
             await self._submit(shot_id, key=key, preset=plan.preset, request=request, seeds=seeds)
         except FreeswimError as error:
             with contextlib.suppress(NotFound):
-                await self._desk.change(lambda store: store.set_placement(shot_id, {}))
+                await self._desk.change(lambda store: store.set_placement(shot_id, FORGOTTEN))
             if place.is_marked:
                 await self._remove_marker(link, shot_id, place)
             raise type(error)(f"{plan.name}: {error.message}", hint=error.hint) from error
@@ -676,6 +734,7 @@ class ResolveDesk:
     # ------------------------------------------------------------------------------- inside
 
     def _ring(self) -> None:
+        self.change += 1
         self._changed.set()
         self._desk.ring()
 

@@ -7,6 +7,10 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import av
+
+from fake_resolve.rates import RATES
+
 
 @dataclass(frozen=True)
 class Media:
@@ -17,6 +21,26 @@ class Media:
     width: int = 3840
     height: int = 2160
     has_audio: bool = False
+
+
+def look_into(path: str) -> Media | None:
+    """What a video file says of itself, read apart from FreeSwim's own; None: it is no video."""
+    try:
+        with av.open(path) as file:
+            video = file.streams.video[0]
+            rate = video.average_rate
+            if rate is None:
+                return None
+            named = [words for words, exact in RATES.items() if exact == rate]
+            return Media(
+                frames=video.frames,
+                rate=named[0] if named else f"{float(rate):.3f}",
+                width=video.width,
+                height=video.height,
+                has_audio=bool(file.streams.audio),
+            )
+    except (av.FFmpegError, OSError, IndexError):
+        return None
 
 
 def still(frame: int, width: int, height: int) -> bytes:

@@ -366,7 +366,7 @@ class MediaPool(InProject):
         return made
 
     def _file(self, path: str) -> MediaPoolItem | None:
-        media = self.world.media.get(path)
+        media = self.world.media_in(path)
         if media is None or not Path(path).is_file():
             return None
         return MediaPoolItem(self.world, path, media)
@@ -412,7 +412,8 @@ class MediaPool(InProject):
             return [Dead(world)]  # 2.2: locked or missing track (AS test)
         start = int(asked.get("startFrame", 0))
         end = int(asked.get("endFrame", clip.media.frames))
-        length = clip.length_on(timeline, end - start + world.switches.inclusive_end)
+        frames = min(end, clip.media.frames) - start  # a clip has no more than its file [I]
+        length = clip.length_on(timeline, frames + world.switches.inclusive_end)
         if length <= 0 or start < 0:
             return []
         # 2.2: without one to the end of all, whatever the track (index 69449022051)
@@ -556,7 +557,7 @@ class MediaPoolItem(InProject):
 
     @since(17, 4, failure=False, takes=((str,),))
     def ReplaceClip(self, path: str) -> bool:
-        media = self.world.media.get(path)
+        media = self.world.media_in(path)
         if media is None:
             return False
         self.path, self.media, self.rate = path, media, media.rate

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fake_resolve import objects
-from fake_resolve.media import Media
+from fake_resolve.media import Media, look_into
 
 FREE, STUDIO = "DaVinci Resolve", "DaVinci Resolve Studio"  # 1.2 GetProductName
 
@@ -66,6 +66,7 @@ class World:
     rate: str = "24"
     project_rate: str = ""  # 2.3: may differ from the timeline's (AS #193)
     start_timecode: str = "01:00:00:00"
+    number: int = 0  # one of several Resolves: no id of theirs is the same
     switches: Switches = field(default_factory=Switches)
 
     def __post_init__(self) -> None:
@@ -77,7 +78,7 @@ class World:
         self.generation = 0  # of handles: another project makes those before dead (6.2)
         self.calls: list[Call] = []
         self.misuses: list[str] = []
-        self.media: dict[str, Media] = {}  # by path; anything else is no media
+        self.media: dict[str, Media] = {}  # by path; any other file is looked into
         self.prefs: dict[str, Any] = {}
         self.profiles: list[Path] = []  # folders of Fusion's, the used one first
         self._ids = itertools.count(1)
@@ -116,6 +117,10 @@ class World:
         path.write_bytes(b"media")
         self.media[str(path)] = media
         return str(path)
+
+    def media_in(self, path: str) -> Media | None:
+        """What Resolve finds in a file; None: it is no media."""
+        return self.media.get(path) or look_into(path)
 
     def open_project(self, name: str) -> objects.Project:
         """Another project: handles of the one before are dead, if it is opened again too (6.2)."""
@@ -169,7 +174,7 @@ class World:
 
     def new_id(self) -> str:
         """6.2 ids: stable, never used twice."""
-        return f"{next(self._ids):08x}-0000-4000-8000-000000000000"
+        return f"{next(self._ids):08x}-0000-4000-8000-{self.number:012x}"
 
     def misuse(self, words: str) -> None:
         self.misuses.append(words)
