@@ -1,12 +1,15 @@
 """A cut -> AAF, for Avid, by the adapter of OpenTimelineIO: an extra, as few need it.
 
-Cuts, gaps, tracks, timecode and prompts. Dissolves become cuts and disabled clips gaps; markers,
-takes and proxies have no place. Media is linked to, by its whole address, and not put in. Unlike
-the other formats, a cut gives other bytes each time: its parts get new ids, and the hour.
+Cuts, gaps, tracks, sound, timecode and prompts. Dissolves become cuts and disabled clips gaps;
+markers, takes and proxies have no place. Media is linked to, by its whole address, and not put in.
+Unlike the other formats, a cut gives other bytes each time: its parts get new ids, and the hour.
+
+A clip and its sound are slots of one master clip, which is how Avid knows that they belong together.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fractions import Fraction
 from importlib import import_module
 from importlib.util import find_spec
@@ -16,7 +19,7 @@ import opentimelineio as otio
 from opentimelineio.opentime import RationalTime, TimeRange
 
 from freeswim.errors import RequestError
-from freeswim.timeline.cut import Clip, Cut, Dissolve, Gap, Media
+from freeswim.timeline.cut import Clip, Cut, Dissolve, Gap, Media, Track
 from freeswim.timeline.timecode import is_drop_frame, nominal_rate, source_start
 from freeswim.timeline.words import plain_text, xml_text
 
@@ -44,40 +47,75 @@ def write_aaf(cut: Cut, path: Path) -> list[str]:
     otio.adapters.write_to_file(
         _timeline(cut), str(path), adapter_name="AAF", use_empty_mob_ids=True
     )
-    _correct_timecode(path, cut.rate)
+    _correct(path, cut.rate)
     return _lost(cut)
 
 
 def _timeline(cut: Cut) -> otio.schema.Timeline:
     start = RationalTime(cut.start_frame, float(cut.rate))
     timeline = otio.schema.Timeline(xml_text(cut.name), global_start_time=start)
-    for track in cut.tracks:
-        row = otio.schema.Track(xml_text(track.name), kind=otio.schema.TrackKind.Video)
-        items = [item for item in track.playing().items if not isinstance(item, Dissolve)]
-        # The adapter leaves out tracks without items; those above would fall down.
-        for item in items or [Gap(cut.num_frames)]:
-            row.append(_child(item, cut.rate))
-        timeline.tracks.append(row)
+    masters = _Masters()
+    for index, track in enumerate(cut.tracks):
+        timeline.tracks.append(_row(cut, index, track, otio.schema.TrackKind.Video, masters))
+    for index, track in cut.sound_tracks().items():
+        timeline.tracks.append(_row(cut, index, track, otio.schema.TrackKind.Audio, masters))
     return timeline
 
 
-def _child(item: Clip | Gap, rate: Fraction) -> otio.core.Composable:
-    if isinstance(item, Gap):
-        return otio.schema.Gap(source_range=_frame_range(0, item.num_frames, rate))
-    media, first = item.media, source_start(item.media)
+class _Masters:
+    """The ids of master clips: one for a clip and its sound."""
+
+    def __init__(self) -> None:
+        self._ids: dict[tuple[int, int], str] = {}
+
+    def of(self, index: int, at: int) -> str:
+        """Of the clip on the track of pictures of this index that begins at a frame."""
+        new_id = import_module("aaf2.mobid").MobID.new
+        return self._ids.setdefault((index, at), str(new_id()))
+
+
+def _row(cut: Cut, index: int, track: Track, kind: str, masters: _Masters) -> otio.schema.Track:
+    """A track; of sound, that of the track of pictures of this index."""
+    row = otio.schema.Track(xml_text(track.name), kind=kind)
+    for at, item in track.playing().placed():
+        if isinstance(item, Gap):
+            row.append(otio.schema.Gap(source_range=_frame_range(0, item.num_frames, cut.rate)))
+        elif isinstance(item, Clip):
+            essence = _size if kind == otio.schema.TrackKind.Video else _samples
+            row.append(_clip(item, cut.rate, essence(item.media), masters.of(index, at)))
+    if not len(row):  # the adapter leaves such tracks out; those above would fall down
+        row.append(otio.schema.Gap(source_range=_frame_range(0, cut.num_frames, cut.rate)))
+    return row
+
+
+def _clip(
+    clip: Clip, rate: Fraction, essence: Mapping[str, int | str], master_id: str
+) -> otio.schema.Clip:
+    media, first = clip.media, source_start(clip.media)
     reference = otio.schema.ExternalReference(
         target_url=(media.path.parent.resolve() / media.path.name).as_uri(),
         available_range=_frame_range(first, media.num_frames, rate),
-        metadata={"AAF": {"EssenceDescription": _size(media)}},
+        metadata={"AAF": {"EssenceDescription": essence}},
     )
-    prompt = item.metadata.get("prompt", media.metadata.get("prompt"))
+    prompt = clip.metadata.get("prompt", media.metadata.get("prompt"))
     comments = {"Comments": xml_text(plain_text(prompt))} if prompt else {}
     return otio.schema.Clip(
-        name=xml_text(item.name),
+        name=xml_text(clip.name),
         media_reference=reference,
-        source_range=_frame_range(first + item.start, item.num_frames, rate),
-        metadata={"AAF": {"UserComments": comments}},
+        source_range=_frame_range(first + clip.start, clip.num_frames, rate),
+        metadata={"AAF": {"UserComments": comments, "MobID": master_id}},
     )
+
+
+def _samples(media: Media) -> dict[str, int | str]:
+    """Of our masters: 48000 a second, of 24 bits."""
+    block = 3 * media.num_channels  # bytes
+    return {
+        "Channels": media.num_channels,
+        "QuantizationBits": 24,
+        "BlockAlign": block,
+        "AverageBPS": 48000 * block,
+    }
 
 
 def _size(media: Media) -> dict[str, int | str]:
@@ -95,15 +133,20 @@ def _frame_range(start_frame: int, num_frames: int, rate: Fraction) -> TimeRange
     return TimeRange(RationalTime(start_frame, fps), RationalTime(num_frames, fps))
 
 
-def _correct_timecode(path: Path, rate: Fraction) -> None:
-    """The adapter (2.0) counts 60 frames of 50, and takes 24000/1001 for drop-frame."""
+def _correct(path: Path, rate: Fraction) -> None:
+    """The adapter (2.0) counts 60 frames of 50, takes 24000/1001 for drop-frame, and pans per clip.
+
+    A track of sound has one pan; the adapter gives it as many as the track has clips.
+    """
     aaf2 = import_module("aaf2")
     with aaf2.open(str(path), "rw") as file:
-        slots = [slot for mob in file.content.mobs for slot in mob.slots]
-        for slot in slots:
-            if isinstance(slot.segment, aaf2.components.Timecode):
-                slot.segment.fps = nominal_rate(rate)
-                slot.segment.drop = is_drop_frame(rate)
+        segments = [slot.segment for mob in file.content.mobs for slot in mob.slots]
+        for segment in segments:
+            if isinstance(segment, aaf2.components.Timecode):
+                segment.fps = nominal_rate(rate)
+                segment.drop = is_drop_frame(rate)
+            elif isinstance(segment, aaf2.components.OperationGroup):
+                segment.parameters.value = list(segment.parameters)[:1]
 
 
 def _lost(cut: Cut) -> list[str]:

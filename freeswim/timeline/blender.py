@@ -3,6 +3,9 @@
 Blender imports no timelines, and add-ons that do break from version to version. The script needs
 nothing but Blender, makes a scene of its own, and asks Blender for the names that changed between
 3.4 and 5: measured with 3.4, written for the others from their documentation.
+
+Sound has strips of its own, below those of pictures. Blender has no cross-fade for sound: where a
+dissolve is, the volumes of both strips are animated.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from freeswim.timeline.otio import stack_markers
 
 _MAX_CHANNELS = 128  # of Blender's sequencer
 _ROWS = 3  # channels of a track: clips in turn where they dissolve, and the dissolves
+_SOUND_ROWS = 2  # of a track of sound
 
 _SCRIPT = '''"""{title}: made by FreeSwim for Blender's video sequencer.
 
@@ -78,6 +82,26 @@ def add_dissolve(strips, dissolve, first, second):
     strips.new_effect(**{{name: value for name, value in values.items() if name in known}})
 
 
+def add_sound(strips, clip):
+    strip = strips.new_sound(
+        name=clip["name"],
+        filepath=os.path.normpath(os.path.join(own_folder(), clip["path"])),
+        channel=clip["channel"],
+        frame_start=1 + clip["at"] - clip["start"],
+    )
+    strip.frame_offset_start = clip["start"]
+    strip.frame_final_duration = clip["num_frames"]
+    strip.mute = not clip["is_enabled"]
+    start, end = 1 + clip["at"], 1 + clip["at"] + clip["num_frames"]
+    for first, last, volumes in (
+        (start, start + clip["fade_in"], (0, 1)),
+        (end - clip["fade_out"], end, (1, 0)),
+    ):
+        for frame, volume in zip((first, last), volumes) if first < last else ():
+            strip.volume = volume
+            strip.keyframe_insert("volume", frame=frame)
+
+
 def show(scene):
     if bpy.context.window:
         bpy.context.window.scene = scene
@@ -92,6 +116,8 @@ def main():
     if strips is None:
         strips = editor.sequences
     added = [add_clip(strips, clip) for clip in CUT["clips"]]
+    for clip in CUT["sound"]:
+        add_sound(strips, clip)
     for dissolve in CUT["dissolves"]:
         add_dissolve(strips, dissolve, added[dissolve["first"]], added[dissolve["second"]])
     for channel, name in CUT["channels"].items():
@@ -107,7 +133,7 @@ main()
 def blender_text(cut: Cut, folder: Path) -> str:
     """The cut as the text of a script for Blender; the same cut gives the same text.
 
-    Disabled clips are muted strips. Sound is left out.
+    Disabled clips are muted strips.
 
     Args:
         folder: where the script will lie; media is addressed from it.
@@ -118,16 +144,22 @@ def blender_text(cut: Cut, folder: Path) -> str:
     """
     cut.check()
     cut.check_one_rate()
-    if len(cut.tracks) * _ROWS > _MAX_CHANNELS:
+    heard = cut.sound_tracks()
+    lowest = 1 + len(heard) * _SOUND_ROWS  # channel of pictures
+    channels = {lowest + index * _ROWS: track for index, track in enumerate(cut.tracks)}
+    sound_channels = {
+        lowest - number * _SOUND_ROWS: track for number, track in enumerate(heard.values(), 1)
+    }
+    if max(channels) + _ROWS - 1 > _MAX_CHANNELS:
         raise RequestError(
-            f"The timeline has {len(cut.tracks)} tracks; Blender has channels for "
-            f"{_MAX_CHANNELS // _ROWS}.",
+            f"The timeline has {len(cut.tracks)} tracks, {len(heard)} of them with sound; Blender "
+            f"has {_MAX_CHANNELS} channels, {_ROWS} for pictures and {_SOUND_ROWS} for sound.",
             hint="Put the clips on fewer tracks.",
         )
     clips: list[dict[str, object]] = []
     dissolves: list[dict[str, object]] = []
-    for index, track in enumerate(cut.tracks):
-        _lay_out(track, 1 + index * _ROWS, folder, clips, dissolves)
+    for channel, track in channels.items():
+        _lay_out(track, channel, folder, clips, dissolves)
     fps = round(cut.rate)
     layout = {
         "name": cut.name,
@@ -137,8 +169,15 @@ def blender_text(cut: Cut, folder: Path) -> str:
         "height": cut.height,
         "num_frames": cut.num_frames,
         "clips": clips,
+        "sound": [
+            strip
+            for channel, track in sound_channels.items()
+            for strip in _sound(track, channel, folder)
+        ],
         "dissolves": dissolves,
-        "channels": {1 + index * _ROWS: track.name for index, track in enumerate(cut.tracks)},
+        "channels": {
+            channel: track.name for channel, track in {**sound_channels, **channels}.items()
+        },
         "markers": [{"frame": marker.frame, "text": marker.text} for marker in stack_markers(cut)],
     }
     title = cut.name.replace("\\", "/").replace('"', "'")
@@ -172,6 +211,24 @@ def _lay_out(
                 }
             )
     clips += _muted(track, channel, folder)
+
+
+def _sound(track: Track, channel: int, folder: Path) -> Iterator[dict[str, object]]:
+    """Strips of a track of sound; those that fade into each other in turn in its two channels."""
+    row = 0
+    playing = track.playing()
+    for index, (at, item) in enumerate(playing.placed()):
+        if isinstance(item, Clip):
+            into, out_of = playing.dissolves_at(index)
+            row = 1 - row if into else 0
+            before, after = (into.before_cut if into else 0), (out_of.after_cut if out_of else 0)
+            yield {
+                **_strip(item, channel + row, at, before, after, folder),
+                "fade_in": into.num_frames if into else 0,
+                "fade_out": out_of.num_frames if out_of else 0,
+            }
+    for strip in _muted(track, channel, folder):
+        yield {**strip, "fade_in": 0, "fade_out": 0}
 
 
 def _muted(track: Track, channel: int, folder: Path) -> Iterator[dict[str, object]]:

@@ -4,12 +4,15 @@ A track is a row of clips and gaps, each with its length; the lengths add up to 
 dissolve lies between two clips and takes no room of its own: it plays frames of both around their
 cut, beyond what each of them shows alone (its handles). Media frames are counted from 0, whatever
 timecode the file carries.
+
+The sound of a clip goes with its picture: what is heard follows from the tracks of pictures, and
+formats with tracks of sound ask `Cut.sound_tracks` for them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -37,7 +40,7 @@ class Media:
     height: int  # pixels
     start_frame: int = 0  # its source timecode, in frames of its rate
     has_timecode: bool = False  # whether the file carries that timecode
-    has_audio: bool = False
+    num_channels: int = 0  # of its sound; 0: it has none
     reel: str = ""
     sha256: str = ""
     metadata: Mapping[str, JSON] = field(default_factory=dict)  # prompt, seed and so on
@@ -46,6 +49,11 @@ class Media:
     def name(self) -> str:
         """By which media pools know it."""
         return self.path.name
+
+    @property
+    def has_audio(self) -> bool:
+        """Whether there is sound in it."""
+        return self.num_channels > 0
 
 
 @dataclass(frozen=True)
@@ -124,20 +132,40 @@ class Track:
             after if isinstance(after, Dissolve) else None,
         )
 
+    @property
+    def num_channels(self) -> int:
+        """Of the clip that has the most; 0 where none has sound."""
+        return max(
+            (item.media.num_channels for item in self.items if isinstance(item, Clip)), default=0
+        )
+
     def playing(self) -> Track:
         """The track as it plays: a disabled clip is a gap, and a dissolve with one is a cut."""
-        return Track(self.name, tuple(self._playing_items()))
+        return self._only(lambda clip: clip.is_enabled)
 
-    def _playing_items(self) -> Iterator[Item]:
+    def sounding(self, channel: int = 1) -> Track:
+        """The track as one channel of it is heard: a clip without is a gap, a dissolve with one a cut.
+
+        Clips have their sound's part only: markers stay with the pictures.
+        """
+        heard = self._only(lambda clip: clip.media.num_channels >= channel)
+        items = (
+            replace(item, markers=()) if isinstance(item, Clip) else item for item in heard.items
+        )
+        return Track(self.name, tuple(items))
+
+    def _only(self, is_kept: Callable[[Clip], bool]) -> Track:
         off = {
-            i for i, item in enumerate(self.items) if isinstance(item, Clip) and not item.is_enabled
+            i for i, item in enumerate(self.items) if isinstance(item, Clip) and not is_kept(item)
         }
+        items: list[Item] = []
         for index, item in enumerate(self.items):
             if index in off:
                 assert not isinstance(item, Dissolve)
-                yield Gap(item.num_frames)
+                items.append(Gap(item.num_frames))
             elif not (isinstance(item, Dissolve) and off & {index - 1, index + 1}):
-                yield item
+                items.append(item)
+        return Track(self.name, tuple(items))
 
 
 @dataclass(frozen=True)
@@ -162,6 +190,18 @@ class Cut:
         """All clips, track by track."""
         for track in self.tracks:
             yield from (item for item in track.items if isinstance(item, Clip))
+
+    def sound_tracks(self) -> dict[int, Track]:
+        """The tracks of sound, A1 first, by the index of the track of pictures that each belongs to.
+
+        A track of pictures with sound in it has one: the same clips at the same frames. All channels
+        of a clip lie on it together.
+        """
+        heard = [index for index, track in enumerate(self.tracks) if track.num_channels]
+        return {
+            index: replace(self.tracks[index].sounding(), name=f"A{number}")
+            for number, index in enumerate(heard, 1)
+        }
 
     def media(self) -> Iterator[Media]:
         """All media of all clips, what plays before the others; a file as often as it is named."""

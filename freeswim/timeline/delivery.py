@@ -355,7 +355,7 @@ class _Delivery:
             master.height,
             start_frame=master.start_frame,
             has_timecode=master.has_timecode,
-            has_audio=master.has_audio,
+            num_channels=master.num_channels,
             reel=master.reel,
             sha256=master.sha256,
             metadata=_facts(shot, take),
@@ -451,10 +451,16 @@ class _Delivery:
             f"Timeline: {rate} frames per second, from {self._wanted.start}.",
             f"Masters: {codec.title}. Takes of another rate were conformed ({self._wanted.way}).",
             "Names of media hold the job's id: keep them, and FreeSwim finds its takes again.",
+            *self._about_sound(),
             "Check the folder with: freeswim verify FOLDER",
             *(f"Note: {note}" for note in self._notes),
         ]
         _write_text(self._making / "README.txt", "\n".join(lines) + "\n")
+
+    def _about_sound(self) -> list[str]:
+        if not any(master.num_channels for master in self._masters.values()):
+            return []
+        return ["Sound: of clips that have it, cut at the frames of their pictures."]
 
     def _write_manifest(self, cut: Cut, timelines: Sequence[Path]) -> None:
         files = sorted(path for path in self._making.rglob("*") if path.is_file())
@@ -468,6 +474,7 @@ class _Delivery:
             "num_frames": cut.num_frames,
             "timelines": [path.name for path in timelines],
             "cut": [used.model_dump(mode="json") for used in cut_list(cut)],
+            "sound": [n for n, clip in enumerate(cut.clips()) if clip.media.has_audio],  # of cut
             "media": [
                 {
                     "file": (self._media / master.path.name).relative_to(self._making).as_posix(),

@@ -2,8 +2,9 @@
 
 An event says which timecode of a reel plays from when to when. Media that carries no timecode counts
 from 00:00:00:00. A dissolve is an event of its clip on the right, which then begins where the
-dissolve does; before it stands an event of no length, of what it comes from. An EDL knows no frame
-rate: tell the reader.
+dissolve does; before it stands an event of no length, of what it comes from. Sound goes with its picture, in
+the same event: B is picture and one channel, AA/V picture and two, which is as many as there are.
+An EDL knows no frame rate: tell the reader.
 
 ASCII only, a line each. Disabled clips are left out: an EDL has no word for them. Takes, proxies,
 sizes and metadata other than the prompt have no place.
@@ -104,14 +105,19 @@ def _events(cut: Cut, track: Track, reels: dict[Path, str]) -> Iterator[_Event]:
         if into:
             before = track.items[index - 2]
             assert isinstance(before, Clip)
-            kind, lines = f"D    {into.num_frames:03}", [_dissolved(cut, before, into, at, reels)]
+            channels = _channels(item.media)
+            kind = f"D    {into.num_frames:03}"
+            lines = [_dissolved(cut, before, into, at, channels, reels)]
             notes = [f"* FROM CLIP NAME: {ascii_text(before.name)}", *_renamed(notes)]
-        lines.append(_line(cut, reels, kind, item.media, item.start - head, at - head, num_frames))
+        spans = item.start - head, at - head, num_frames
+        lines.append(_line(cut, reels, _channels(item.media), kind, item.media, *spans))
         yield _Event(at - head, lines, notes + located)
         located = []
 
 
-def _dissolved(cut: Cut, clip: Clip, dissolve: Dissolve, at: int, reels: dict[Path, str]) -> str:
+def _dissolved(
+    cut: Cut, clip: Clip, dissolve: Dissolve, at: int, channels: str, reels: dict[Path, str]
+) -> str:
     """Of the clip that a dissolve comes from: an event of no length where it begins."""
     if dissolve.num_frames > LONGEST_DISSOLVE:
         raise RequestError(
@@ -119,16 +125,28 @@ def _dissolved(cut: Cut, clip: Clip, dissolve: Dissolve, at: int, reels: dict[Pa
             hint="Shorten it.",
         )
     source = clip.start + clip.num_frames - dissolve.before_cut
-    return _line(cut, reels, "C", clip.media, source, at - dissolve.before_cut, 0)
+    return _line(cut, reels, channels, "C", clip.media, source, at - dissolve.before_cut, 0)
+
+
+def _channels(media: Media) -> str:
+    """What is edited in: V, picture; B, one channel of sound as well; AA/V, two."""
+    return ("V", "B")[media.num_channels] if media.num_channels < 2 else "AA/V"
 
 
 def _line(
-    cut: Cut, reels: dict[Path, str], kind: str, media: Media, source: int, at: int, num_frames: int
+    cut: Cut,
+    reels: dict[Path, str],
+    channels: str,
+    kind: str,
+    media: Media,
+    source: int,
+    at: int,
+    num_frames: int,
 ) -> str:
     first, record = source_start(media) + source, cut.start_frame + at
     frames = first, first + num_frames, record, record + num_frames
     times = " ".join(timecode_of(frame, cut.rate) for frame in frames)
-    return f"{reels[media.path.resolve()]:<8} V     {kind:<8} {times}"
+    return f"{reels[media.path.resolve()]:<8} {channels:<5} {kind:<8} {times}"
 
 
 def _notes(clip: Clip) -> list[str]:

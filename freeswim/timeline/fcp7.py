@@ -5,13 +5,18 @@ clips on both sides have -1 for their end, and their `in` and `out` hold the fra
 Its place against the cut is `start`, `center` or `end`, and no other: of a dissolve with 2 frames
 before its cut and 5 after it the frames stay, and readers put the cut in its middle.
 
+A track of sound has one channel, so a clip in stereo lies on two of them; Premiere puts both back on
+one by attributes of its own. A clip and its channels name one another as linked.
+
 There is no place for names of tracks, colours of markers, takes and proxies.
 """
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from fractions import Fraction
+from itertools import count
 from pathlib import Path
 from urllib.parse import quote
 from xml.etree import ElementTree
@@ -19,7 +24,30 @@ from xml.etree.ElementTree import Element, SubElement
 
 from freeswim.timeline.cut import Clip, Cut, Dissolve, Marker, Media, Track
 from freeswim.timeline.timecode import is_drop_frame, nominal_rate, source_start, timecode_of
-from freeswim.timeline.words import plain_text, xml_text
+from freeswim.timeline.words import channel_type, plain_text, xml_text
+
+_DISSOLVE: dict[str, str | int] = {
+    "name": "Cross Dissolve",
+    "effectid": "Cross Dissolve",
+    "effectcategory": "Dissolve",
+    "effecttype": "transition",
+    "mediatype": "video",
+    "wipecode": 0,
+    "wipeaccuracy": 100,
+    "startratio": 0,
+    "endratio": 1,
+    "reverse": "FALSE",
+}
+_CROSS_FADE: dict[str, str | int] = {
+    "name": "Cross Fade (+3dB)",
+    "effectid": "KGAudioTransCrossFade3dB",
+    "effecttype": "transition",
+    "mediatype": "audio",
+    "startratio": 0,
+    "endratio": 1,
+    "reverse": "FALSE",
+}
+_EFFECTS = {"video": _DISSOLVE, "audio": _CROSS_FADE}  # by the kind of the track
 
 
 def fcp7_text(cut: Cut, folder: Path) -> str:
@@ -41,11 +69,59 @@ def fcp7_text(cut: Cut, folder: Path) -> str:
     return f'<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE xmeml>\n{body}\n'
 
 
+@dataclass(frozen=True)
+class _Row:
+    """A track of the sequence: of pictures, or of one channel of their sound."""
+
+    number: int  # among those of its kind, from 1
+    pictures: int  # index of the cut's track that it is of
+    channel: int  # from 1; 0: pictures
+    num_channels: int  # of all of the sound; 0: pictures
+    track: Track
+
+    @property
+    def kind(self) -> str:
+        return "audio" if self.channel else "video"
+
+
+@dataclass(frozen=True)
+class _Linked:
+    """A clip of a row, as what is linked with it names it."""
+
+    name: str
+    row: _Row
+    number: int  # among the clips of its row, from 1
+
+
+def _rows(cut: Cut) -> list[_Row]:
+    rows = [_Row(index + 1, index, 0, 0, track) for index, track in enumerate(cut.tracks)]
+    sound = [
+        (index, channel, track.num_channels)
+        for index, track in cut.sound_tracks().items()
+        for channel in range(1, track.num_channels + 1)
+    ]
+    return rows + [
+        _Row(number, index, channel, of, cut.tracks[index].sounding(channel))
+        for number, (index, channel, of) in enumerate(sound, 1)
+    ]
+
+
 class _Sequence:
     def __init__(self, cut: Cut) -> None:
         self._cut = cut
         self._files: dict[Path, int] = {}  # numbers
-        self._num_clips = 0
+        self._rows = _rows(cut)
+        self._linked: dict[tuple[int, int], list[_Linked]] = {}  # by track of pictures and frame
+        self._link()
+
+    def _link(self) -> None:
+        names = (f"clipitem-{number}" for number in count(1))
+        for row in self._rows:
+            clips = (at for at, item in row.track.placed() if isinstance(item, Clip))
+            for number, at in enumerate(clips, 1):
+                linked = self._linked.setdefault((row.pictures, at), [])
+                name = f"{linked[0].name}-{row.channel}" if row.channel else next(names)
+                linked.append(_Linked(name, row, number))
 
     def element(self) -> Element:
         cut = self._cut
@@ -54,29 +130,39 @@ class _Sequence:
         _write(sequence, "duration", cut.num_frames)
         self._write_rate(sequence)
         self._write_timecode(sequence, cut.start_frame)
-        video = SubElement(SubElement(sequence, "media"), "video")
+        media = SubElement(sequence, "media")
+        video = SubElement(media, "video")
         self._write_size(SubElement(video, "format"), cut.width, cut.height)
-        for track in cut.tracks:
-            self._write_track(video, track)
+        for row in self._rows:
+            self._write_row(video if not row.channel else _sound_of(media), row)
         for marker in cut.markers:
             _write_marker(sequence, marker, marker.frame)
         return sequence
 
-    def _write_track(self, video: Element, track: Track) -> None:
-        element = SubElement(video, "track")
-        for index, (at, item) in enumerate(track.placed()):
+    def _write_row(self, parent: Element, row: _Row) -> None:
+        element = SubElement(parent, "track", _premiere_track(row))
+        for index, (at, item) in enumerate(row.track.placed()):
             if isinstance(item, Dissolve):
-                self._write_dissolve(element, item, at)
+                self._write_dissolve(element, item, at, row.kind)
             elif isinstance(item, Clip):
-                self._write_clip(element, item, at, *track.dissolves_at(index))
+                self._write_clip(element, item, at, row, *row.track.dissolves_at(index))
         _write(element, "enabled", "TRUE")
         _write(element, "locked", "FALSE")
+        if row.channel:
+            _write(element, "outputchannelindex", 1 + (row.channel - 1) % 2)
 
     def _write_clip(
-        self, track: Element, clip: Clip, at: int, before: Dissolve | None, after: Dissolve | None
+        self,
+        track: Element,
+        clip: Clip,
+        at: int,
+        row: _Row,
+        before: Dissolve | None,
+        after: Dissolve | None,
     ) -> None:
-        self._num_clips += 1
-        element = SubElement(track, "clipitem", id=f"clipitem-{self._num_clips}")
+        linked = self._linked[row.pictures, at]
+        (own,) = (one for one in linked if one.row is row)
+        element = SubElement(track, "clipitem", {"id": own.name, **_premiere_clip(row, clip)})
         number, is_new = self._file_number(clip.media)
         start, end = clip.start, clip.start + clip.num_frames
         _write(element, "masterclipid", f"masterclip-{number}")
@@ -91,8 +177,14 @@ class _Sequence:
         file = SubElement(element, "file", id=f"file-{number}")
         if is_new:
             self._write_file(file, clip.media)
+        if row.channel:
+            source = SubElement(element, "sourcetrack")
+            _write(source, "mediatype", "audio")
+            _write(source, "trackindex", row.channel)
         for marker in clip.markers:
             _write_marker(element, marker, clip.start + marker.frame)
+        for one in linked if len(linked) > 1 else ():
+            _write_link(element, one)
         prompt = clip.metadata.get("prompt", clip.media.metadata.get("prompt"))
         if prompt:
             _write(SubElement(element, "comments"), "mastercomment1", plain_text(prompt))
@@ -114,27 +206,16 @@ class _Sequence:
         _write(video, "duration", media.num_frames)
         self._write_size(video, media.width, media.height)
         if media.has_audio:
-            _write(SubElement(kinds, "audio"), "channelcount", 2)
+            _write(SubElement(kinds, "audio"), "channelcount", media.num_channels)
 
-    def _write_dissolve(self, track: Element, dissolve: Dissolve, at: int) -> None:
+    def _write_dissolve(self, track: Element, dissolve: Dissolve, at: int, kind: str) -> None:
         element = SubElement(track, "transitionitem")
         _write(element, "start", at)
         _write(element, "end", at + dissolve.num_frames)
         _write(element, "alignment", _alignment(dissolve))
         self._write_rate(element)
         effect = SubElement(element, "effect")
-        for name, value in {
-            "name": "Cross Dissolve",
-            "effectid": "Cross Dissolve",
-            "effectcategory": "Dissolve",
-            "effecttype": "transition",
-            "mediatype": "video",
-            "wipecode": 0,
-            "wipeaccuracy": 100,
-            "startratio": 0,
-            "endratio": 1,
-            "reverse": "FALSE",
-        }.items():
+        for name, value in _EFFECTS[kind].items():
             _write(effect, name, value)
 
     def _write_size(self, parent: Element, width: int, height: int) -> None:
@@ -165,6 +246,45 @@ def _write_rate(parent: Element, rate: Fraction) -> None:
     element = SubElement(parent, "rate")
     _write(element, "timebase", nominal_rate(rate))
     _write(element, "ntsc", "FALSE" if rate.denominator == 1 else "TRUE")
+
+
+def _sound_of(media: Element) -> Element:
+    """The element of all tracks of sound."""
+    if (known := media.find("audio")) is not None:
+        return known
+    audio = SubElement(media, "audio")
+    _write(audio, "numOutputChannels", 2)
+    size = SubElement(SubElement(audio, "format"), "samplecharacteristics")
+    _write(size, "depth", 16)
+    _write(size, "samplerate", 48000)
+    return audio
+
+
+def _premiere_track(row: _Row) -> dict[str, str]:
+    """Which of the tracks are one to Premiere."""
+    if not row.channel:
+        return {}
+    return {
+        "currentExplodedTrackIndex": str(row.channel - 1),
+        "totalExplodedTrackCount": str(row.num_channels),
+        "premiereTrackType": channel_type(row.num_channels),
+    }
+
+
+def _premiere_clip(row: _Row, clip: Clip) -> dict[str, str]:
+    if not row.channel:
+        return {}
+    return {"premiereChannelType": channel_type(clip.media.num_channels).lower()}
+
+
+def _write_link(parent: Element, linked: _Linked) -> None:
+    link = SubElement(parent, "link")
+    _write(link, "linkclipref", linked.name)
+    _write(link, "mediatype", linked.row.kind)
+    _write(link, "trackindex", linked.row.number)
+    _write(link, "clipindex", linked.number)
+    if linked.row.channel:
+        _write(link, "groupindex", 1)
 
 
 def _write_marker(parent: Element, marker: Marker, frame: int) -> None:

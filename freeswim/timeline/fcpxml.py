@@ -3,7 +3,8 @@
 The lowest track is the spine, whole with gaps; the clips of the others are connected to what of the
 spine plays where they begin, in a lane per track. Clips that a dissolve joins butt together and the
 transition straddles their cut: Final Cut truncates clips that overlap. In a lane they need a spine
-of their own, whose times count from 0. Takes are auditions: the first of one is what plays.
+of their own, whose times count from 0. Takes are auditions: the first of one is what plays. A clip
+is picture and sound in one, so there are no tracks of sound.
 
 Times are fractions of a second, each a whole number of frames. Times inside a clip are its media's
 timecode. The order of elements and the attributes are those of Apple's DTD, 1.9 to 1.13.
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -28,7 +29,9 @@ from freeswim.timeline.words import plain_text, xml_text
 
 VERSIONS = ("1.9", "1.10", "1.11", "1.12", "1.13")
 
-_CROSS_DISSOLVE = "FxPlug:4731E73A-8DAC-4113-9A30-AE85B1761265"  # Final Cut's own
+# Final Cut's own effects.
+_CROSS_DISSOLVE = "FxPlug:4731E73A-8DAC-4113-9A30-AE85B1761265"
+_CROSS_FADE = "FFAudioTransition"
 _TAKE = re.compile(r"take_\d+")
 
 
@@ -93,11 +96,11 @@ class _Resources:
         for clip in cut.clips():
             for media in (clip.media, *takes_of(clip)):
                 self.asset(media)
-        self.dissolve = ""
-        if any(isinstance(item, Dissolve) for track in cut.tracks for item in track.items):
-            self.dissolve = self._next_id()
-            attributes = {"id": self.dissolve, "name": "Cross Dissolve", "uid": _CROSS_DISSOLVE}
-            SubElement(element, "effect", attributes)
+        self.dissolve = self.cross_fade = ""
+        if _has_dissolves(cut.tracks):
+            self.dissolve = self._effect("Cross Dissolve", _CROSS_DISSOLVE)
+        if _has_dissolves(cut.sound_tracks().values()):
+            self.cross_fade = self._effect("Audio Crossfade", _CROSS_FADE)
 
     def asset(self, media: Media) -> str:
         """The id of a media file."""
@@ -119,7 +122,8 @@ class _Resources:
             "videoSources": "1",
         }
         if media.has_audio:
-            attributes |= {"hasAudio": "1", "audioSources": "1", "audioChannels": "2"}
+            channels = str(media.num_channels)
+            attributes |= {"hasAudio": "1", "audioSources": "1", "audioChannels": channels}
         asset = SubElement(self._element, "asset", attributes)
         self._write_place(asset, "original-media", media)
         if proxy := self._proxies.get(media.path.resolve()):
@@ -143,6 +147,11 @@ class _Resources:
             SubElement(self._element, "format", attributes)
             self._formats[width, height] = attributes["id"]
         return self._formats[width, height]
+
+    def _effect(self, name: str, uid: str) -> str:
+        effect_id = self._next_id()
+        SubElement(self._element, "effect", {"id": effect_id, "name": name, "uid": uid})
+        return effect_id
 
     def _next_id(self) -> str:
         return f"r{len(self._element) + 1}"
@@ -191,8 +200,8 @@ class _Sequence:
 
     def _write_spine(self, spine: Element, track: Track) -> list[_Placed]:
         placed = []
-        for at, item in track.placed():
-            element = self._item(item, {"offset": self._time(self._cut.start_frame + at)})
+        for index, (at, item) in enumerate(track.placed()):
+            element = self._item(track, index, self._offset(self._cut.start_frame + at))
             spine.append(element)
             if not isinstance(item, Dissolve):
                 active = element[0] if element.tag == "audition" else element
@@ -202,15 +211,17 @@ class _Sequence:
     def _connect(self, placed: list[_Placed], lane: int, at: int, items: list[Item]) -> None:
         """Clips, joined by dissolves if they are several, to what plays below their first frame."""
         under = _under(placed, at)
-        where = {"lane": str(lane), "offset": self._time(under.inside(at))}
+        where = {"lane": str(lane), **self._offset(under.inside(at))}
+        joined = Track("", tuple(items))
         if len(items) == 1:
-            under.element.append(self._item(items[0], where))
+            under.element.append(self._item(joined, 0, where))
             return
         spine = SubElement(under.element, "spine", where)
-        for inner_at, item in Track("", tuple(items)).placed():
-            spine.append(self._item(item, {"offset": self._time(inner_at)}))
+        for index, (inner_at, _) in enumerate(joined.placed()):
+            spine.append(self._item(joined, index, self._offset(inner_at)))
 
-    def _item(self, item: Item, where: Mapping[str, str]) -> Element:
+    def _item(self, track: Track, index: int, where: Mapping[str, str]) -> Element:
+        item = track.items[index]
         length = {"duration": self._time(item.num_frames)}
         if isinstance(item, Gap):
             return Element("gap", {"name": "Gap", **where, "start": "0s", **length})
@@ -218,6 +229,9 @@ class _Sequence:
             transition = Element("transition", {"name": "Cross Dissolve", **where, **length})
             effect = {"ref": self._resources.dissolve, "name": "Cross Dissolve"}
             SubElement(transition, "filter-video", effect)
+            if _is_heard(track, index):
+                fade = {"ref": self._resources.cross_fade, "name": "Audio Crossfade"}
+                SubElement(transition, "filter-audio", fade)
             return transition
         takes = takes_of(item)
         if not takes:
@@ -268,8 +282,21 @@ class _Sequence:
         }
         SubElement(parent, "marker", attributes)
 
+    def _offset(self, frames: int) -> dict[str, str]:
+        return {"offset": self._time(frames)}
+
     def _time(self, frames: int) -> str:
         return _time(frames, self._cut.rate)
+
+
+def _has_dissolves(tracks: Iterable[Track]) -> bool:
+    return any(isinstance(item, Dissolve) for track in tracks for item in track.items)
+
+
+def _is_heard(track: Track, index: int) -> bool:
+    """Whether there is sound on both sides of a dissolve."""
+    sides = track.items[index - 1], track.items[index + 1]
+    return all(isinstance(side, Clip) and side.media.has_audio for side in sides)
 
 
 def _own_start(item: Clip | Gap) -> int:

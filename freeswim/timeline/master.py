@@ -14,6 +14,7 @@ from freeswim.timeline.timecode import frames_of, timecode_of
 from freeswim.video.codecs import estimated_bytes, find_codec
 from freeswim.video.conform import Way, conform, num_conformed
 from freeswim.video.encoder import usable_codec
+from freeswim.video.opening import open_video
 from freeswim.video.reader import Clip, probe, read_frames
 from freeswim.video.writer import Audio, check_output, write_video
 
@@ -31,7 +32,7 @@ class Master:
     height: int  # pixels
     start_frame: int  # its timecode, in frames
     has_timecode: bool
-    has_audio: bool
+    num_channels: int  # of its sound; 0: it has none
     reel: str
     sha256: str
 
@@ -113,7 +114,7 @@ def make_master(
         height=clip.height,
         start_frame=0 if timecode is None else frames_of(timecode, rate),
         has_timecode=timecode is not None,
-        has_audio=sound is not None,
+        num_channels=0 if sound is None else _num_channels(sound.path),
         reel=reel if row.carries_reel else "",
         sha256=file_sha256(target) if target.is_file() else "",
     )
@@ -132,6 +133,12 @@ def _origin(path: Path | None) -> Clip | None:
         return probe(path)
     except MediaError:
         return None
+
+
+def _num_channels(path: Path) -> int:
+    """Of the sound that goes along: the file's first track, as it is."""
+    with open_video(path) as (container, _):
+        return container.streams.audio[0].channels
 
 
 def _timecode(origin: Clip | None, frame: int, rate: Fraction) -> str | None:

@@ -6,6 +6,9 @@ timecode the file carries. Disabled clips are left out: melt would show them.
 
 Kdenlive has its own project beside the `.otio`, because its import of OpenTimelineIO loses the
 in-point of each track's last clip and all dissolves (measured with 26.08).
+
+In Shotcut a clip on a track of pictures is heard as well; tracks have to be mixed, though, or only
+the highest is. Kdenlive has tracks of sound below those of pictures; clips are grouped with theirs.
 """
 
 from __future__ import annotations
@@ -41,6 +44,8 @@ def mlt_text(cut: Cut, folder: Path) -> str:
     tractor = _tractor(root, "cut", cut.num_frames)
     for name in ("black", *(playlist.name for playlist in playlists)):
         ElementTree.SubElement(tractor, "track", producer=name)
+    for index in cut.sound_tracks():
+        _mix_track(tractor, index + 1)
     return _text(root)
 
 
@@ -48,7 +53,8 @@ def kdenlive_text(cut: Cut, folder: Path) -> str:
     """The cut as the text of a `.kdenlive` project; the same cut gives the same text.
 
     Markers, the clips' as well, are guides. A dissolve is a mix of Kdenlive's: each track has two
-    rows, and the clips of a dissolve lie in different ones.
+    rows, and the clips of a dissolve lie in different ones. The tracks of sound come first, the
+    lowest of them the lowest of all.
 
     Args:
         folder: where the file will lie; media is addressed from it.
@@ -60,11 +66,15 @@ def kdenlive_text(cut: Cut, folder: Path) -> str:
     black = _black(root, cut.num_frames)
     _property(black, "kdenlive:playlistid", "black_track")
     bin_names = _Bin(root, cut, folder)
-    tracks = [
-        _write_kdenlive_track(root, index, track.playing(), bin_names, folder)
+    pictures = [
+        _KdenliveTrack(root, f"track{index}", track.playing(), bin_names, folder)
         for index, track in enumerate(cut.tracks)
     ]
-    sequence = _write_sequence(root, cut, tracks)
+    sound = [
+        _KdenliveTrack(root, f"sound{index}", track.playing(), bin_names, folder, pictures[index])
+        for index, track in cut.sound_tracks().items()
+    ]
+    sequence = _write_sequence(root, cut, [*reversed(sound), *pictures])
     _write_bin(root, cut, sequence, bin_names)
     project = _tractor(root, "project", cut.num_frames)
     _property(project, "kdenlive:projectTractor", "1")
@@ -112,50 +122,85 @@ class _Row:
         return _cut_of(self.element, "entry", producer, start, num_frames)
 
 
-def _write_kdenlive_track(
-    root: ElementTree.Element, index: int, track: Track, media_bin: _Bin, folder: Path
-) -> str:
-    name = f"track{index}"
-    rows = [_Row(ElementTree.Element("playlist", id=f"{name}-row{row}")) for row in range(2)]
-    producers = [_Producers(root, f"{name}-row{row}", folder, media_bin) for row in range(2)]
-    mixes = []
-    current = 0
-    for place, (at, item) in enumerate(track.placed()):
-        if isinstance(item, Clip):
-            head, tail = track.dissolves_at(place)
-            current = 1 - current if head else 0
-            before, after = (head.before_cut if head else 0), (tail.after_cut if tail else 0)
-            entry = rows[current].add(
-                producers[current].name(item.media),
-                at - before,
-                item.start - before,
-                item.num_frames + before + after,
-            )
-            _property(entry, "kdenlive:id", media_bin.number(item.media))
-        elif isinstance(item, Dissolve):
-            mixes.append((at, item, current))
-    tractor_at = len(root)
-    tractor = _tractor(root, name, max(row.filled for row in rows))
-    for row in reversed(rows):
-        root.insert(tractor_at, row.element)
-    _property(tractor, "kdenlive:track_name", track.name)
-    _property(tractor, "kdenlive:timeline_active", "1")
-    for row in rows:
-        ElementTree.SubElement(tractor, "track", producer=row.element.attrib["id"], hide="audio")
-    starts = {at for at, _, _ in mixes}
-    for at, dissolve, first_row in mixes:
-        end = at + dissolve.num_frames
-        # Kdenlive's own mixes end a frame late: its loader takes the length less one for the
-        # duration. Where the next begins at once, that frame would show a part of the wrong clip.
-        # (0, 0) would mean always.
-        mix = _transition(tractor, "luma", at, end - 1 if end in starts and end > 1 else end)
-        _property(mix, "kdenlive_id", "luma")
-        _property(mix, "kdenlive:mixcut", str(dissolve.after_cut))
-        _property(mix, "reverse", str(first_row))
-    return name
+class _KdenliveTrack:
+    """A track of pictures, or the sound of one: a tractor of two rows."""
+
+    def __init__(
+        self,
+        root: ElementTree.Element,
+        name: str,
+        track: Track,
+        media_bin: _Bin,
+        folder: Path,
+        pictures: _KdenliveTrack | None = None,  # what it is the sound of
+    ) -> None:
+        self.name = name
+        self.pictures = pictures
+        self.starts: dict[int, int] = {}  # of clips: where they are shown -> where they begin
+        self._media_bin = media_bin
+        self._rows = [
+            _Row(ElementTree.Element("playlist", id=f"{name}-row{row}")) for row in (0, 1)
+        ]
+        self._producers = [
+            _Producers(root, f"{name}-row{row}", folder, media_bin) for row in (0, 1)
+        ]
+        mixes = self._fill(track)
+        tractor_at = len(root)
+        tractor = _tractor(root, name, max(row.filled for row in self._rows))
+        for row in reversed(self._rows):
+            root.insert(tractor_at, row.element)
+        _property(tractor, "kdenlive:track_name", track.name)
+        _property(tractor, "kdenlive:timeline_active", "1")
+        for row in self._rows:
+            element = ElementTree.SubElement(tractor, "track", producer=row.element.attrib["id"])
+            element.attrib["hide"] = "video" if pictures else "audio"
+        if pictures:
+            for element in (tractor, *(row.element for row in self._rows)):
+                _property(element, "kdenlive:audio_track", "1")
+        self._write_mixes(tractor, mixes)
+
+    def _fill(self, track: Track) -> list[tuple[int, Dissolve, int]]:
+        """Puts the clips in the rows; gives back the dissolves with the row that each comes from."""
+        mixes = []
+        current = 0
+        for place, (at, item) in enumerate(track.placed()):
+            if isinstance(item, Clip):
+                head, tail = track.dissolves_at(place)
+                current = 1 - current if head else 0
+                before, after = (head.before_cut if head else 0), (tail.after_cut if tail else 0)
+                entry = self._rows[current].add(
+                    self._producers[current].name(item.media),
+                    at - before,
+                    item.start - before,
+                    item.num_frames + before + after,
+                )
+                _property(entry, "kdenlive:id", self._media_bin.number(item.media))
+                self.starts[at] = at - before
+            elif isinstance(item, Dissolve):
+                mixes.append((at, item, current))
+        return mixes
+
+    def _write_mixes(
+        self, tractor: ElementTree.Element, mixes: list[tuple[int, Dissolve, int]]
+    ) -> None:
+        service = "mix" if self.pictures else "luma"
+        starts = {at for at, _, _ in mixes}
+        for at, dissolve, first_row in mixes:
+            end = at + dissolve.num_frames
+            # Kdenlive's own mixes end a frame late: its loader takes the length less one for the
+            # duration. Where the next begins at once, that frame would show a part of the wrong
+            # clip; of sound, nearly nothing of the right one. (0, 0) would mean always.
+            is_cut_short = self.pictures and dissolve.after_cut and end in self.starts
+            end = end - 1 if (end in starts or is_cut_short) and end > 1 else end
+            mix = _transition(tractor, service, at, end)
+            _property(mix, "kdenlive_id", service)
+            _property(mix, "kdenlive:mixcut", str(dissolve.after_cut))
+            _property(mix, "reverse", str(first_row))
+            if self.pictures:
+                _cross_fade(mix)
 
 
-def _write_sequence(root: ElementTree.Element, cut: Cut, tracks: list[str]) -> str:
+def _write_sequence(root: ElementTree.Element, cut: Cut, tracks: list[_KdenliveTrack]) -> str:
     name = _uuid("sequence")
     sequence = _tractor(root, name, cut.num_frames)
     guides = [
@@ -172,19 +217,24 @@ def _write_sequence(root: ElementTree.Element, cut: Cut, tracks: list[str]) -> s
         "id": "3",
         "clip_type": "0",
         "folderid": "2",
-        "sequenceproperties.hasAudio": "0",
+        "sequenceproperties.hasAudio": "1" if any(track.pictures for track in tracks) else "0",
         "sequenceproperties.hasVideo": "1",
         "sequenceproperties.activeTrack": str(len(tracks) - 1),
         "sequenceproperties.tracksCount": str(len(tracks)),
         "sequenceproperties.documentuuid": name,
-        "sequenceproperties.groups": "[]",
+        "sequenceproperties.groups": json.dumps(_groups(tracks)),
         "sequenceproperties.guides": json.dumps(guides, ensure_ascii=False),
     }
     for key, value in properties.items():
         _property(sequence, f"kdenlive:{key}", value)
-    for producer in ("black", *tracks):
+    for producer in ("black", *(track.name for track in tracks)):
         ElementTree.SubElement(sequence, "track", producer=producer)
-    for index in range(1, len(tracks) + 1):
+    for index, track in enumerate(tracks, 1):
+        if track.pictures:
+            mix = _mix_track(sequence, index)
+            _property(mix, "kdenlive_id", "mix")
+            _property(mix, "internal_added", "237")
+            continue
         blend = ElementTree.SubElement(sequence, "transition")
         for key, value in {
             "a_track": "0",
@@ -196,6 +246,23 @@ def _write_sequence(root: ElementTree.Element, cut: Cut, tracks: list[str]) -> s
         }.items():
             _property(blend, key, value)
     return name
+
+
+def _groups(tracks: list[_KdenliveTrack]) -> list[dict[str, object]]:
+    """A clip and its sound, by the numbers of their tracks and the frames at which they begin."""
+    places = {track.name: number for number, track in enumerate(tracks)}
+    return [
+        {
+            "type": "AVSplit",
+            "children": [
+                {"type": "Leaf", "leaf": "clip", "data": f"{places[one.name]}:{one.starts[at]}:-1"}
+                for one in (sound.pictures, sound)
+            ],
+        }
+        for sound in tracks
+        if sound.pictures
+        for at in sound.starts
+    ]
 
 
 def _write_bin(root: ElementTree.Element, cut: Cut, sequence: str, media_bin: _Bin) -> None:
@@ -283,9 +350,7 @@ class _Playlist:
         for producer, start in zip(producers, starts, strict=True):
             _cut_of(tractor, "track", producer, start, num_frames)
         _transition(tractor, "luma", 0, num_frames - 1)
-        sound = _transition(tractor, "mix", 0, num_frames - 1)
-        _property(sound, "start", "-1")
-        _property(sound, "accepts_blanks", "1")
+        _cross_fade(_transition(tractor, "mix", 0, num_frames - 1))
         _cut_of(self._element, "entry", name, 0, num_frames)
 
 
@@ -405,6 +470,27 @@ def _transition(
     for name, value in (("a_track", "0"), ("b_track", "1"), ("mlt_service", service)):
         _property(element, name, value)
     return element
+
+
+def _cross_fade(mix: ElementTree.Element) -> None:
+    """From the first sound into the second, as long as the transition lasts."""
+    _property(mix, "start", "-1")
+    _property(mix, "accepts_blanks", "1")
+
+
+def _mix_track(tractor: ElementTree.Element, index: int) -> ElementTree.Element:
+    """Hear a track together with those below."""
+    mix = ElementTree.SubElement(tractor, "transition")
+    for name, value in {
+        "a_track": "0",
+        "b_track": str(index),
+        "mlt_service": "mix",
+        "always_active": "1",
+        "accepts_blanks": "1",
+        "sum": "1",
+    }.items():
+        _property(mix, name, value)
+    return mix
 
 
 def _property(parent: ElementTree.Element, name: str, value: str) -> None:

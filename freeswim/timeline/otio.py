@@ -8,6 +8,10 @@ the end of their media where the range is in the file's timecode.
 What is written is what the importers agree on: flat tracks, no effects, and URLs that are the same
 raw and percent-encoded. Most editors know `DEFAULT_MEDIA` only; other takes and proxies lie beside
 it under their own keys. OpenTimelineIO has no frame size; Premiere reads it from its own key.
+
+Sound is on tracks of its own, above those of pictures: the same clips of the same media. That a
+clip and its sound are linked, and how many channels there are, only Resolve's and Premiere's own
+keys can say.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path, PurePath
 from typing import Literal, TypeAlias
@@ -26,6 +30,7 @@ from opentimelineio.opentime import RationalTime, TimeRange
 from freeswim import __version__
 from freeswim.errors import RequestError
 from freeswim.timeline.cut import JSON, Clip, Cut, Dissolve, Gap, Item, Marker, Media, Track
+from freeswim.timeline.words import channel_type
 
 Style: TypeAlias = Literal["relative", "absolute", "plain"]
 
@@ -72,11 +77,11 @@ def as_text(timeline: otio.schema.Timeline) -> str:
 def timeline_of(cut: Cut, address: Callable[[Media], str]) -> otio.schema.Timeline:
     """The cut as OpenTimelineIO's objects, its media at the addresses that are given."""
     timeline = _empty_timeline(cut)
-    links = iter(range(1, sum(1 for _ in cut.clips()) + 1))
-    for track in cut.tracks:
-        row = otio.schema.Track(track.name, kind=otio.schema.TrackKind.Video)
-        row.extend([_child(item, cut.rate, address, links) for item in track.items])
-        timeline.tracks.append(row)
+    write = _Rows(cut, address)
+    timeline.tracks.extend([write.pictures(index) for index in range(len(cut.tracks))])
+    timeline.tracks.extend(
+        [write.sound(index, track) for index, track in cut.sound_tracks().items()]
+    )
     timeline.tracks.markers.extend(_marker(marker, 0, cut.rate) for marker in stack_markers(cut))
     return timeline
 
@@ -167,18 +172,67 @@ def _empty_timeline(cut: Cut) -> otio.schema.Timeline:
     return timeline
 
 
-def _child(
-    item: Item, rate: Fraction, address: Callable[[Media], str], links: Iterator[int]
-) -> otio.core.Composable:
-    if isinstance(item, Gap):
-        return otio.schema.Gap(source_range=_frame_range(0, item.num_frames, rate))
-    if isinstance(item, Dissolve):
-        return otio.schema.Transition(
-            transition_type=otio.schema.TransitionTypes.SMPTE_Dissolve,
-            in_offset=RationalTime(item.before_cut, float(rate)),
-            out_offset=RationalTime(item.after_cut, float(rate)),
+class _Rows:
+    """Tracks with their clips; a clip and its sound share a number."""
+
+    def __init__(self, cut: Cut, address: Callable[[Media], str]) -> None:
+        self._cut = cut
+        self._address = address
+        clips = (
+            (index, at)
+            for index, track in enumerate(cut.tracks)
+            for at, item in track.placed()
+            if isinstance(item, Clip)
         )
-    return _clip(item, rate, address, next(links))
+        self._links = {place: link for link, place in enumerate(clips, 1)}
+
+    def pictures(self, index: int) -> otio.schema.Track:
+        track = self._cut.tracks[index]
+        row = otio.schema.Track(track.name, kind=otio.schema.TrackKind.Video)
+        for at, item in track.placed():
+            child = self._child(item, index, at)
+            if isinstance(item, Clip) and item.media.has_audio:
+                child.metadata["Resolve_OTIO"] = {"Link Group ID": self._links[index, at]}
+            row.append(child)
+        return row
+
+    def sound(self, index: int, track: Track) -> otio.schema.Track:
+        """Of the track of pictures of this index."""
+        row = otio.schema.Track(track.name, kind=otio.schema.TrackKind.Audio)
+        kind = channel_type(track.num_channels)
+        row.metadata["Resolve_OTIO"] = {"Audio Type": kind, "Locked": False, "SoloOn": False}
+        row.metadata["PremierePro_OTIO"] = {
+            "AudioChannels": {"ChannelType": kind, "NumberOfChannels": track.num_channels}
+        }
+        for at, item in track.placed():
+            child = self._child(item, index, at)
+            if isinstance(item, Clip):
+                self._say_channels(child, item.media.num_channels, self._links[index, at])
+            row.append(child)
+        return row
+
+    def _say_channels(self, clip: otio.core.Composable, num_channels: int, link: int) -> None:
+        channels = range(num_channels)
+        clip.metadata["Resolve_OTIO"] = {
+            "Link Group ID": link,
+            "Channels": [{"Source Channel ID": one, "Source Track ID": 0} for one in channels],
+        }
+        clip.metadata["PremierePro_OTIO"]["AudioChannels"] = {
+            "ChannelType": channel_type(num_channels),
+            "SecondaryAssignments": [{"SecondaryChannelIndex": one} for one in channels],
+        }
+
+    def _child(self, item: Item, index: int, at: int) -> otio.core.Composable:
+        rate = self._cut.rate
+        if isinstance(item, Gap):
+            return otio.schema.Gap(source_range=_frame_range(0, item.num_frames, rate))
+        if isinstance(item, Dissolve):
+            return otio.schema.Transition(
+                transition_type=otio.schema.TransitionTypes.SMPTE_Dissolve,
+                in_offset=RationalTime(item.before_cut, float(rate)),
+                out_offset=RationalTime(item.after_cut, float(rate)),
+            )
+        return _clip(item, rate, self._address, self._links[index, at])
 
 
 def _clip(
@@ -190,7 +244,8 @@ def _clip(
         source_range=_frame_range(clip.start, clip.num_frames, rate),
         metadata={
             "freeswim": _stored({**clip.metadata, **facts}),
-            "PremierePro_OTIO": {"LinkID": link},  # Premiere fuses clips that share one
+            # Premiere fuses what shares one: a clip and its sound, and nothing else.
+            "PremierePro_OTIO": {"LinkID": link},
         },
     )
     written.enabled = clip.is_enabled

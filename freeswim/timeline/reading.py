@@ -5,6 +5,9 @@
 
 OTIO, OTIOZ, FCP7 XML, FCPXML and EDL, as editors write them, and the MLT and Kdenlive projects that
 FreeSwim writes. Nothing that a timeline names is opened.
+
+What is asked for are pictures or their sound, never both: tracks of sound use the same frames again,
+and music has none.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path, PureWindowsPath
+from typing import Literal, TypeAlias
 from urllib.parse import unquote, urlsplit
 from xml.etree import ElementTree
 
@@ -25,22 +29,26 @@ import opentimelineio as otio
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from freeswim.errors import FreeswimError, MediaError, RequestError
-from freeswim.timeline.cut import RATES, Clip, Cut, Dissolve
+from freeswim.timeline.cut import RATES, Clip, Cut
 from freeswim.timeline.timecode import frames_of
 
 LARGEST = 64 * 2**20  # bytes of a timeline; its media is elsewhere
 MOST_MEMORY = 2**30  # bytes that reading one may take
 MOST_SECONDS = 20
 MOST_ENTRIES = 2000  # of an .otioz
+FASTEST = 1000  # frames a second; what counts faster counts samples
 LARGEST_ANSWER = 64 * 2**20
+
+Kind: TypeAlias = Literal["pictures", "sound"]
+KINDS: tuple[Kind, ...] = ("pictures", "sound")
 
 
 class Used(BaseModel):
-    """Frames of a file that a timeline shows. All numbers are frames of the timeline's rate."""
+    """Frames of a file that a timeline plays. All numbers are frames of the timeline's rate."""
 
     model_config = ConfigDict(frozen=True)
 
-    track: int  # of pictures, from 1, the lowest first
+    track: int  # of its kind, from 1: V1, or A1
     start: int  # on the timeline, from its first frame
     num_frames: int
     file: str  # the file's name, without its folder
@@ -64,7 +72,7 @@ class Read(BaseModel):
 
 
 def cut_list(cut: Cut) -> list[Used]:
-    """What reading a timeline of `cut` should find."""
+    """What reading a timeline of `cut` should find: its pictures, clip by clip."""
     return [
         Used(
             track=number,
@@ -78,12 +86,12 @@ def cut_list(cut: Cut) -> list[Used]:
         )
         for number, track in enumerate(cut.tracks, 1)
         for start, item in track.placed()
-        if isinstance(item, Clip) and not isinstance(item, Dissolve)
+        if isinstance(item, Clip)
     ]
 
 
 def read_untrusted(path: Path, rate: Fraction | None = None) -> Read:
-    """Read a timeline of unknown origin; whatever is in it costs seconds and one process.
+    """Read the pictures of a timeline of unknown origin: it costs seconds and one process at most.
 
     Args:
         path: .otio, .otioz, .xml, .fcpxml or .edl.
@@ -112,8 +120,11 @@ def read_untrusted(path: Path, rate: Fraction | None = None) -> Read:
     raise _unreadable(path, said[-1] if is_ours else "it is damaged or too large")
 
 
-def read_timeline(path: Path, rate: Fraction | None = None) -> Read:
-    """As `read_untrusted`, in this process."""
+def read_timeline(path: Path, rate: Fraction | None = None, kind: Kind = "pictures") -> Read:
+    """As `read_untrusted`, in this process, and of the sound if that is asked for.
+
+    An `.mlt` says nothing of sound: a clip has its own, on the tracks of pictures.
+    """
     _check_file(path)
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
@@ -122,7 +133,8 @@ def read_timeline(path: Path, rate: Fraction | None = None) -> Read:
             hint=f"Export the cut as one of {', '.join(sorted(_READERS))}.",
         )
     try:
-        return _read_edl(path, rate) if path.suffix.lower() == ".edl" else reader(path)
+        is_edl = path.suffix.lower() == ".edl"
+        return _read_edl(path, kind, rate) if is_edl else reader(path, kind)
     except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         raise _unreadable(path, "it says things that no editor writes") from error
 
@@ -147,11 +159,11 @@ def _unreadable(path: Path, why: str) -> MediaError:
 # --------------------------------------------------------------------------------------- OTIO
 
 
-def _read_otio(path: Path) -> Read:
-    return _of_otio(path.read_text("utf-8", errors="replace"), path)
+def _read_otio(path: Path, kind: Kind) -> Read:
+    return _of_otio(path.read_text("utf-8", errors="replace"), path, kind)
 
 
-def _read_otioz(path: Path) -> Read:
+def _read_otioz(path: Path, kind: Kind) -> Read:
     try:
         with zipfile.ZipFile(path) as bundle:
             entries = bundle.infolist()
@@ -161,10 +173,10 @@ def _read_otioz(path: Path) -> Read:
             text = bundle.read(content).decode(errors="replace")
     except (zipfile.BadZipFile, KeyError, NotImplementedError, OSError) as error:
         raise _unreadable(path, "it is no whole .otioz") from error
-    return _of_otio(text, path)
+    return _of_otio(text, path, kind)
 
 
-def _of_otio(text: str, path: Path) -> Read:
+def _of_otio(text: str, path: Path, kind: Kind) -> Read:
     try:
         timeline = otio.adapters.read_from_string(text, "otio_json")
     except Exception as error:  # of C++, without a common base
@@ -174,7 +186,8 @@ def _of_otio(text: str, path: Path) -> Read:
     rate = _rate_of_otio(timeline)
     used: list[Used] = []
     notes: list[str] = []
-    for number, track in enumerate(timeline.video_tracks(), 1):
+    tracks = timeline.video_tracks() if kind == "pictures" else timeline.audio_tracks()
+    for number, track in enumerate(tracks, 1):
         for item in track:
             if isinstance(item, otio.schema.Clip):
                 used.append(_used_in_otio(item, track, number, rate))
@@ -193,8 +206,9 @@ def _of_otio(text: str, path: Path) -> Read:
 def _rate_of_otio(timeline: otio.schema.Timeline) -> Fraction:
     if timeline.global_start_time is not None:
         return exact_rate(timeline.global_start_time.rate)
-    for clip in timeline.find_clips():
-        return exact_rate(clip.trimmed_range().duration.rate)
+    for track in timeline.video_tracks():  # sound may count samples
+        for clip in track.find_clips():
+            return exact_rate(clip.trimmed_range().duration.rate)
     return RATES[1]
 
 
@@ -202,7 +216,9 @@ def _used_in_otio(
     clip: otio.schema.Clip, track: otio.schema.Track, number: int, rate: Fraction
 ) -> Used:
     def frames(time: otio.opentime.RationalTime) -> int:
-        return round(Fraction(time.value) / exact_rate(time.rate) * rate)
+        # Sound may be in samples.
+        own = exact_rate(time.rate) if time.rate < FASTEST else Fraction(time.rate)
+        return round(Fraction(time.value) / own * rate)
 
     placed = track.trimmed_range_of_child(clip) or clip.trimmed_range()
     shown = clip.trimmed_range()
@@ -239,23 +255,23 @@ def _parsed(path: Path) -> ElementTree.Element:
         raise _unreadable(path, "it is no whole XML") from error
 
 
-def _read_xml(path: Path) -> Read:
+def _read_xml(path: Path, kind: Kind) -> Read:
     root = _parsed(path)
     if root.tag == "xmeml":
-        return _of_fcp7(root, path)
+        return _of_fcp7(root, path, kind)
     if root.tag == "fcpxml":
-        return _of_fcpxml(root, path)
+        return _of_fcpxml(root, path, kind)
     raise _unreadable(path, "it is neither FCP7 XML nor FCPXML")
 
 
-def _of_fcp7(root: ElementTree.Element, path: Path) -> Read:
+def _of_fcp7(root: ElementTree.Element, path: Path, kind: Kind) -> Read:
     sequence = root.find(".//sequence")
     if sequence is None:
         raise _unreadable(path, "it holds no sequence")
     rate = _rate_of_fcp7(sequence.find("rate"))
     files = {one.get("id"): one for one in root.iter("file") if one.find("pathurl") is not None}
     used: list[Used] = []
-    for number, track in enumerate(sequence.findall("media/video/track"), 1):
+    for number, track in _tracks_of_fcp7(sequence, kind):
         for start, end, item in _placed_in_fcp7(track):
             file = item.find("file")
             known = files.get(file.get("id")) if file is not None else None
@@ -273,6 +289,8 @@ def _of_fcp7(root: ElementTree.Element, path: Path) -> Read:
                     name=item.findtext("name", ""),
                 )
             )
+    if kind == "sound":
+        used = list(dict.fromkeys(used))  # once, however many channels it has
     began = sequence.findtext("timecode/frame", "0")
     return Read(
         name=sequence.findtext("name", path.stem),
@@ -280,6 +298,17 @@ def _of_fcp7(root: ElementTree.Element, path: Path) -> Read:
         used=tuple(used),
         start_frame=int(began),
     )
+
+
+def _tracks_of_fcp7(
+    sequence: ElementTree.Element, kind: Kind
+) -> Iterator[tuple[int, ElementTree.Element]]:
+    """Tracks and their numbers; channels of one sound share theirs, where Premiere's words say so."""
+    number = 0
+    element = "video" if kind == "pictures" else "audio"
+    for track in sequence.findall(f"media/{element}/track"):
+        number += track.get("currentExplodedTrackIndex", "0") == "0"
+        yield number, track
 
 
 def _placed_in_fcp7(
@@ -321,7 +350,7 @@ def _rate_of_fcp7(rate: ElementTree.Element | None) -> Fraction:
     return timebase * 1000 / 1001 if is_ntsc else timebase
 
 
-def _of_fcpxml(root: ElementTree.Element, path: Path) -> Read:
+def _of_fcpxml(root: ElementTree.Element, path: Path, kind: Kind) -> Read:
     sequence = root.find(".//sequence")
     if sequence is None:
         raise _unreadable(path, "it holds no sequence")
@@ -332,6 +361,8 @@ def _of_fcpxml(root: ElementTree.Element, path: Path) -> Read:
     used: list[Used] = []
     for track, start, item in _placed_in_fcpxml(sequence, rate):
         asset = assets.get(item.get("ref"))
+        if not _has_in_fcpxml(item, asset, kind):
+            continue
         media = None if asset is None else asset.find("media-rep")
         url = "" if asset is None else (asset.get("src") or "")
         url = url if media is None else media.get("src", url)
@@ -348,12 +379,27 @@ def _of_fcpxml(root: ElementTree.Element, path: Path) -> Read:
                 name=item.get("name", ""),
             )
         )
+    if kind == "sound":  # tracks have the numbers of their pictures'
+        numbers = {track: number for number, track in enumerate(sorted({u.track for u in used}), 1)}
+        used = [one.model_copy(update={"track": numbers[one.track]}) for one in used]
     return Read(
         name=path.stem if (project := root.find(".//project")) is None else project.get("name", ""),
         rate=rate,
         used=tuple(sorted(used, key=lambda one: (one.track, one.start))),
         start_frame=round(_seconds(sequence.get("tcStart", "0s")) * rate),
     )
+
+
+def _has_in_fcpxml(
+    item: ElementTree.Element, asset: ElementTree.Element | None, kind: Kind
+) -> bool:
+    """Whether a clip is there to be seen, or to be heard."""
+    source = "video" if kind == "pictures" else "audio"
+    if item.get("srcEnable", "all") not in ("all", source):
+        return False
+    has = {} if asset is None else asset.attrib
+    is_heard, is_seen = (has.get(name) == "1" for name in ("hasAudio", "hasVideo"))
+    return is_heard if kind == "sound" else is_seen or not is_heard  # some say nothing
 
 
 def _placed_in_fcpxml(
@@ -394,7 +440,7 @@ def _seconds(text: str) -> Fraction:
 # ---------------------------------------------------------------------------------------- MLT
 
 
-def _read_mlt(path: Path) -> Read:
+def _read_mlt(path: Path, kind: Kind) -> Read:
     """An MLT or Kdenlive project, as FreeSwim writes it; dissolves are passed over."""
     root = _parsed(path)
     profile = root.find("profile")
@@ -404,13 +450,16 @@ def _read_mlt(path: Path) -> Read:
         int(profile.get("frame_rate_num", "24")), int(profile.get("frame_rate_den", "1"))
     )
     known = {one.get("id", ""): one for one in root if one.get("id")}
-    tracks = max((_playlists(one, known) for one in root.iter("tractor")), key=len, default=[])
+    found = max((_playlists(one, known) for one in root.iter("tractor")), key=len, default=[])
+    tracks = [rows for of, rows in found if of == kind]
+    if kind == "sound":
+        tracks.reverse()  # A1 is the uppermost
     used = [
         Used(
             track=number,
             start=start,
             num_frames=num_frames,
-            file=file_of(_resource(known[producer])),
+            file=file_of(_property(known[producer], "resource")),
             source_start=first,
         )
         for number, rows in enumerate(tracks, 1)
@@ -424,15 +473,16 @@ def _read_mlt(path: Path) -> Read:
 
 def _playlists(
     tractor: ElementTree.Element, known: dict[str, ElementTree.Element]
-) -> list[list[ElementTree.Element]]:
+) -> list[tuple[Kind, list[ElementTree.Element]]]:
     """The playlists with clips of each track; a track of Kdenlive's is a tractor of two."""
-    tracks: list[list[ElementTree.Element]] = []
+    tracks: list[tuple[Kind, list[ElementTree.Element]]] = []
     for track in tractor.findall("track"):
         leads_to = known[track.get("producer", "")]
         inner = [known[one.get("producer", "")] for one in leads_to.findall("track")]
         rows = [one for one in (leads_to, *inner) if one.tag == "playlist" and _has_entries(one)]
         if rows:
-            tracks.append(rows)
+            is_sound = _property(leads_to, "kdenlive:audio_track") == "1"
+            tracks.append(("sound" if is_sound else "pictures", rows))
     return tracks
 
 
@@ -452,8 +502,8 @@ def _entries(playlist: ElementTree.Element) -> Iterator[tuple[int, int, int, str
             at += last + 1 - first
 
 
-def _resource(producer: ElementTree.Element) -> str:
-    texts = (one.text for one in producer.findall("property") if one.get("name") == "resource")
+def _property(element: ElementTree.Element, name: str) -> str:
+    texts = (one.text for one in element.findall("property") if one.get("name") == name)
     return next(texts, "") or ""
 
 
@@ -466,24 +516,27 @@ _EVENT = re.compile(
 _NAME = re.compile(r"^\*\s*(?P<what>FROM CLIP NAME|TO CLIP NAME|SOURCE FILE)\s*:\s*(?P<name>.+)$")
 
 
-def _read_edl(path: Path, rate: Fraction | None = None) -> Read:
+def _read_edl(path: Path, kind: Kind, rate: Fraction | None = None) -> Read:
     if rate is None:
         raise RequestError(
             f"{path.name} is an EDL, which does not say its frame rate.",
             hint="Give it with --rate.",
         )
     name, events = path.stem, list[tuple[str, tuple[int, int, int, int], dict[str, str]]]()
+    start: int | None = None
+    is_passed_over = False  # the event that notes are of
     for line in path.read_text("utf-8", errors="replace").splitlines():
         if line.startswith("TITLE:"):
             name = line.partition(":")[2].strip()
         elif event := _EVENT.match(line):
-            if not event["channel"].upper().startswith(("V", "B", "AA/V")):
-                continue
             first, last, into, out = (frames_of(time, rate) for time in event["times"].split())
-            events.append((event["kind"], (first, last, into, out), {}))
-        elif events and (said := _NAME.match(line.strip())):
+            start = into if start is None else min(start, into)
+            is_passed_over = not _is_in_edl(event["channel"].upper(), kind)
+            if not is_passed_over:
+                events.append((event["kind"], (first, last, into, out), {}))
+        elif events and not is_passed_over and (said := _NAME.match(line.strip())):
             events[-1][2][said["what"]] = said["name"].strip()
-    start = min((times[2] for _, times, _ in events), default=0)
+    start = start or 0
     used = [
         Used(
             track=1,
@@ -498,6 +551,13 @@ def _read_edl(path: Path, rate: Fraction | None = None) -> Read:
         if out > into
     ]
     return Read(name=name, rate=rate, used=tuple(used), start_frame=start)
+
+
+def _is_in_edl(channel: str, kind: Kind) -> bool:
+    """Whether an event is of pictures, or of sound: V, V2, A, AA, B (both), AA/V, A2/V."""
+    if kind == "sound":
+        return channel.startswith(("A", "B"))
+    return channel.startswith(("V", "B")) or channel.endswith("/V")
 
 
 def _name_in_edl(kind: str, names: dict[str, str]) -> str:
@@ -516,7 +576,7 @@ def exact_rate(rate: float) -> Fraction:
     Raises:
         MediaError: no rate of pictures.
     """
-    if not math.isfinite(rate) or not 0 < rate < 1000:
+    if not math.isfinite(rate) or not 0 < rate < FASTEST:
         raise MediaError(f"A timeline at {rate} frames per second cannot be read.")
     close = min(RATES, key=lambda known: abs(float(known) - rate))
     return close if abs(float(close) - rate) < 0.005 else Fraction(rate).limit_denominator(1001)
@@ -529,7 +589,7 @@ def file_of(url: str) -> str:
     return PureWindowsPath(plain).name  # knows both kinds of slashes
 
 
-_READERS: dict[str, Callable[[Path], Read]] = {
+_READERS: dict[str, Callable[[Path, Kind], Read]] = {
     ".otio": _read_otio,
     ".otioz": _read_otioz,
     ".xml": _read_xml,

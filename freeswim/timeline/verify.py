@@ -7,7 +7,7 @@ whole and the same in every format; that a certain editor opens it can only be s
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
@@ -16,7 +16,7 @@ from typing import Any
 from freeswim.errors import FreeswimError, MediaError
 from freeswim.sidecar import file_sha256
 from freeswim.timeline.delivery import MANIFEST, SCHEMA
-from freeswim.timeline.reading import Used, read_timeline
+from freeswim.timeline.reading import KINDS, Kind, Used, read_timeline
 from freeswim.video.codecs import find_codec
 from freeswim.video.reader import probe
 from freeswim.video.writer import verify_video
@@ -83,6 +83,8 @@ def _manifest(folder: Path) -> dict[str, Any]:
         Fraction(content["rate"])
         for used in content["cut"]:
             Used.model_validate(used)
+        if not set(content["sound"]) <= set(range(len(content["cut"]))):
+            raise ValueError("sound of clips that are not there")
     except OSError as error:
         raise MediaError(f"{folder.name} holds no {MANIFEST}.", hint=hint) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -136,44 +138,51 @@ def _media(folder: Path, manifest: dict[str, Any]) -> Iterator[Check]:
 
 
 def _timelines(folder: Path, manifest: dict[str, Any]) -> Iterator[Check]:
-    rate = Fraction(manifest["rate"])
-    expected = [Used.model_validate(used) for used in manifest["cut"]]
+    pictures = [Used.model_validate(used) for used in manifest["cut"]]
+    expected = {"pictures": pictures, "sound": [pictures[index] for index in manifest["sound"]]}
     for name in manifest["timelines"]:
         if Path(name).suffix in (".aaf", ".py"):
             continue  # no reader of our own: their checksums were looked at
 
         def check(name: str = name) -> None:
-            read = read_timeline(folder / name, rate)
-            wanted = expected
-            if name.endswith(".edl"):
-                track = {f"V{number}": number for number in range(1, 100)}.get(
-                    name.removesuffix(".edl").rpartition("_")[2], 1
-                )
-                wanted = [one for one in expected if one.track == track]
-            if read.rate != rate:
-                raise MediaError(f"{name} says {read.rate} frames per second, not {rate}.")
-            _compare(name, [_essence(one, name) for one in read.used], wanted, name)
+            rate = Fraction(manifest["rate"])
+            for kind in KINDS:
+                if kind == "sound" and name.endswith(".mlt"):
+                    continue  # its clips are heard where they are seen
+                read = read_timeline(folder / name, rate, kind)
+                if read.rate != rate:
+                    raise MediaError(f"{name} says {read.rate} frames per second, not {rate}.")
+                _compare(name, kind, read.used, _in_file(name, kind, expected[kind]))
 
         yield name, "timeline", check
 
 
-def _essence(used: Used, name: str) -> tuple[object, ...]:
-    track = 1 if name.endswith(".edl") else used.track
-    source = None if used.has_timecode else used.source_start
-    return track, used.start, used.num_frames, used.file, source
+def _in_file(name: str, kind: Kind, expected: list[Used]) -> list[Used]:
+    """What a timeline should hold of the cut: as it counts tracks, and without what it cannot say."""
+    if name.endswith(".edl"):
+        track = {f"V{number}": number for number in range(1, 100)}.get(
+            name.removesuffix(".edl").rpartition("_")[2], 1
+        )
+        expected = [one for one in expected if one.track == track]
+    if name.endswith(".edl") or kind == "sound":  # A1 is the first track that has any
+        numbers = {track: n for n, track in enumerate(sorted({one.track for one in expected}), 1)}
+        expected = [one.model_copy(update={"track": numbers[one.track]}) for one in expected]
+    cannot_disable = name.endswith((".mlt", ".kdenlive", ".edl"))
+    return [one for one in expected if one.is_enabled or not cannot_disable]
 
 
-def _compare(name: str, found: list[tuple[object, ...]], expected: list[Used], file: str) -> None:
-    has_timecode = any(one[-1] is None for one in found)
-    # What is disabled is left out by formats that cannot say so.
-    cannot_disable = file.endswith((".mlt", ".kdenlive", ".edl"))
-    wanted = [
-        (*_essence(one, file)[:-1], None if has_timecode else one.source_start)
-        for one in expected
-        if one.is_enabled or not cannot_disable
-    ]
-    for number, (one, other) in enumerate(zip(found, wanted, strict=False), 1):
+def _compare(name: str, kind: Kind, found: Sequence[Used], wanted: Sequence[Used]) -> None:
+    has_timecode = any(one.has_timecode for one in found)
+    what = "Clip" if kind == "pictures" else "The sound of clip"
+    for number, pair in enumerate(zip(found, wanted, strict=False), 1):
+        one, other = (_essence(used, has_timecode) for used in pair)
         if one != other:
-            raise MediaError(f"Clip {number} of {name} is {one}, not {other}.")
+            raise MediaError(f"{what} {number} of {name} is {one}, not {other}.")
     if len(found) != len(wanted):
-        raise MediaError(f"{name} has {len(found)} clips, not {len(wanted)}.")
+        heard = "" if kind == "pictures" else " with sound"
+        raise MediaError(f"{name} has {len(found)} clips{heard}, not {len(wanted)}.")
+
+
+def _essence(used: Used, has_timecode: bool) -> tuple[object, ...]:
+    source = None if has_timecode else used.source_start
+    return used.track, used.start, used.num_frames, used.file, source

@@ -1,4 +1,4 @@
-"""Words of people and of metadata, as XML and other formats can hold them."""
+"""Words of people, of metadata and of editors, as XML and other formats can hold them."""
 
 from __future__ import annotations
 
@@ -20,3 +20,8 @@ def plain_text(value: JSON) -> str:
     if isinstance(value, str):
         return value
     return json.dumps(value, ensure_ascii=False, sort_keys=True)
+
+
+def channel_type(num_channels: int) -> str:
+    """As Resolve and Premiere call so many channels; of what they have no common word for, stereo."""
+    return {1: "Mono", 6: "5.1"}.get(num_channels, "Stereo")

@@ -84,23 +84,23 @@ def read_cells(video: Path) -> np.ndarray:
     return inner.mean(axis=(1, 3)) / 255
 
 
-def random_cut(dice: random.Random, rate: Fraction, media: list[Media]) -> Cut:
-    """One to three tracks with all that a cut can hold."""
+def random_cut(dice: random.Random, rate: Fraction, media: list[Media], shortest: int = 1) -> Cut:
+    """One to three tracks with all that a cut can hold; the shortest clip in frames."""
     tracks = tuple(
-        Track(f"V{number}", tuple(_random_items(dice, media)))
+        Track(f"V{number}", tuple(_random_items(dice, media, shortest)))
         for number in range(1, dice.randint(1, 3) + 1)
     )
     return Cut("Köi <&> cut", rate, WIDTH, HEIGHT, tracks)
 
 
-def _random_items(dice: random.Random, media: list[Media]) -> Iterator[Item]:
+def _random_items(dice: random.Random, media: list[Media], shortest: int) -> Iterator[Item]:
     before: Clip | None = None
     free = 0  # frames of the clip before that no dissolve takes
     for number in range(dice.randint(4, 8)):
         if dice.random() < 0.25:
             yield Gap(dice.randint(1, 9))
             before = None
-        clip = _random_clip(dice, media)
+        clip = _random_clip(dice, media, shortest)
         dissolve = _random_dissolve(dice, before, free, clip) if before and number else None
         if dissolve:
             yield dissolve
@@ -108,8 +108,8 @@ def _random_items(dice: random.Random, media: list[Media]) -> Iterator[Item]:
         before, free = clip, clip.num_frames - (dissolve.after_cut if dissolve else 0)
 
 
-def _random_clip(dice: random.Random, media: list[Media]) -> Clip:
-    num_frames = dice.randint(1, 20)
+def _random_clip(dice: random.Random, media: list[Media], shortest: int) -> Clip:
+    num_frames = dice.randint(shortest, 20)
     start = dice.choice([0, LENGTH - num_frames, dice.randint(0, LENGTH - num_frames)])
     name = dice.choice(["same name", "other"])
     return Clip(name, dice.choice(media), start, num_frames, is_enabled=dice.random() > 0.15)

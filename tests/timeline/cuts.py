@@ -45,6 +45,21 @@ def shown(cut: Cut, tracks: Sequence[Track] | None = None) -> list[Shown]:
     ]
 
 
+def shown_sound(cut: Cut) -> list[Shown]:
+    """The sound of its clips, by tracks of sound."""
+    heard = [index for index, track in enumerate(cut.tracks) if _heard(track)]
+    return [
+        Shown(number, at, item.num_frames, source_start(item.media) + item.start, item.is_enabled)
+        for number, index in enumerate(heard)
+        for at, item in cut.tracks[index].placed()
+        if isinstance(item, Clip) and item.media.num_channels
+    ]
+
+
+def _heard(track: Track) -> bool:
+    return any(isinstance(item, Clip) and item.media.num_channels for item in track.items)
+
+
 def dissolves(cut: Cut) -> list[tuple[int, int, int]]:
     """Their track, first frame and length."""
     return [
@@ -67,7 +82,7 @@ def demo_cut(rate: Fraction = FILM) -> Cut:
     """Two clips and a dissolve on V1, then a gap and a third; a take and a proxy on V2."""
     a, b, c, d = (media_at(f"/media/{name}.mov", rate, 120) for name in "abcd")
     hour = frames_of(f"01:00:00{';' if is_drop_frame(rate) else ':'}00", rate)
-    b = replace(b, start_frame=hour, has_timecode=True, reel="FS000012", has_audio=True)
+    b = replace(b, start_frame=hour, has_timecode=True, reel="FS000012", num_channels=2)
     d = replace(d, metadata={"prompt": "a koi", "seed": 2**40})
     others = {
         "take_02": media_at("/media/d_02.mov", rate, 30),
@@ -90,11 +105,15 @@ def demo_cut(rate: Fraction = FILM) -> Cut:
 
 @st.composite
 def random_cuts(draw: st.DrawFn, rates: Sequence[Fraction] = RATES) -> Cut:
-    """1 to 3 tracks of clips, gaps and dissolves that `Cut.check` accepts; names, timecode."""
+    """1 to 3 tracks of clips, gaps and dissolves that `Cut.check` accepts; names, timecode, sound."""
     rate = draw(st.sampled_from(rates))
     starts = st.sampled_from((0, 0, 1, 1799, 3600 * round(rate)))
     lengths = st.integers(1, 90)
-    media = [media_at(place, rate, draw(lengths), draw(starts)) for place in PLACES]
+    channels = st.integers(0, 2)
+    media = [
+        replace(media_at(place, rate, draw(lengths), draw(starts)), num_channels=draw(channels))
+        for place in PLACES
+    ]
     numbers = range(1, draw(st.integers(1, 3)) + 1)
     tracks = [Track(f"V{number}", draw(_items(media))) for number in numbers]
     cut = Cut(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import opentimelineio as otio
 import pytest
-from cuts import FILM, Shown, demo_cut, media_at, random_cuts, shown
+from cuts import FILM, Shown, demo_cut, media_at, random_cuts, shown, shown_sound
 from hypothesis import Phase, given, settings
 
 from freeswim.errors import RequestError
@@ -28,9 +28,19 @@ def read(path: Path) -> otio.schema.Timeline:
     return timeline
 
 
-def shown_in_otio(timeline: otio.schema.Timeline) -> list[Shown]:
+def heard_by_track(cut: Cut) -> list[list[Shown]]:
+    """The sound that plays, by tracks of sound; the reader leaves out those without."""
+    heard = [one for one in shown_sound(cut) if one.is_enabled]
+    return [
+        [one for one in heard if one.track == number] for number in range(len(cut.sound_tracks()))
+    ]
+
+
+def shown_in_otio(
+    timeline: otio.schema.Timeline, tracks: list[otio.schema.Track] | None = None
+) -> list[Shown]:
     found = []
-    for number, track in enumerate(timeline.video_tracks()):
+    for number, track in enumerate(timeline.video_tracks() if tracks is None else tracks):
         for clip in track.find_clips():
             at, source = track.range_of_child(clip).start_time, clip.source_range
             values = at.value, source.duration.value, source.start_time.value
@@ -77,6 +87,12 @@ def test_every_clip_that_plays_survives(cut: Cut) -> None:
             for item in track.items
             if isinstance(item, Clip)
         ]
+    wanted = [
+        Shown(number, one.at, one.num_frames, one.source, True)
+        for number, heard in enumerate(filter(None, heard_by_track(cut)))
+        for one in heard
+    ]
+    assert shown_in_otio(timeline, timeline.audio_tracks()) == wanted
     assert timeline.global_start_time is not None
     assert timeline.global_start_time.to_frames() == cut.start_frame
     assert timeline.name == cut.name.replace("\x07", " ")
@@ -118,6 +134,32 @@ def test_a_clip_says_its_prompt_and_size(tmp_path: Path) -> None:
         ]
         assert (descriptor["StoredWidth"].value, descriptor["StoredHeight"].value) == (2048, 1024)
         assert str(descriptor["ImageAspectRatio"].value) == "2"
+
+
+def test_a_clip_and_its_sound_are_of_one_master(tmp_path: Path) -> None:
+    stereo = replace(media_at("/media/a.mov", FILM), num_channels=2)
+    clips = Clip("x", stereo, 4, 10), Clip("y", stereo, 20, 10)
+    path = tmp_path / "cut.aaf"
+    write_aaf(Cut("c", FILM, 64, 64, (Track("V1", clips),)), path)
+
+    with aaf2.open(str(path)) as file:
+        (composition,) = file.content.compositionmobs()
+        pictures, sound = list(composition.slots)[:2]
+        assert [one.media_kind for one in (pictures, sound)] == ["Picture", "Sound"]
+        assert len(list(sound.segment.parameters)) == 1  # one pan
+        row = next(iter(sound.segment.segments))
+        for one, other in zip(pictures.segment.components, row.components, strict=True):
+            assert (one.mob.mob_id, one.start, one.length) == (
+                *(other.mob.mob_id, other.start, other.length),
+            )
+            assert (one.slot_id, other.slot_id) == (1, 2)
+        assert len(list(file.content.mastermobs())) == 2
+        channels = {
+            mob.descriptor["Channels"].value
+            for mob in file.content.sourcemobs()
+            if isinstance(mob.descriptor, aaf2.essence.PCMDescriptor)
+        }
+    assert channels == {2}
 
 
 def test_what_is_lost_is_said(tmp_path: Path) -> None:

@@ -69,6 +69,26 @@ def test_clips_that_dissolve_overlap_in_channels_of_their_own() -> None:
     assert found["markers"] == [{"frame": 1, "text": "hi"}]
 
 
+def test_sound_lies_below_and_fades_where_pictures_dissolve() -> None:
+    stereo = replace(media_of("/cuts/s.mov"), num_channels=2)
+    items = (
+        Clip("a", stereo, 0, 20),
+        Dissolve(4, 6),
+        Clip("b", stereo, 30, 20),
+        Clip("q", media_of("/cuts/q.mov"), 0, 5),
+        Clip("off", stereo, 0, 5, is_enabled=False),
+    )
+    found = layout(Cut("c", FILM, 1920, 1080, (Track("V1", items),)))
+    keys = ("name", "channel", "at", "start", "num_frames", "is_enabled", "fade_in", "fade_out")
+    assert [tuple(clip[key] for key in keys) for clip in found["sound"]] == [
+        ("a", 1, 0, 0, 26, True, 0, 10),
+        ("b", 2, 16, 26, 24, True, 10, 0),
+        ("off", 1, 45, 0, 5, False, 0, 0),
+    ]
+    assert [clip["channel"] for clip in found["clips"]] == [3, 4, 3, 3]
+    assert found["channels"] == {"1": "A1", "3": "V1"}
+
+
 def test_names_of_any_kind_reach_blender() -> None:
     found = layout(example())
     assert found["name"] == 'P "on" \\d """{0}'
@@ -96,5 +116,5 @@ def test_media_of_another_rate_is_refused() -> None:
 
 def test_more_tracks_than_channels_are_refused() -> None:
     cut = replace(example(), tracks=example().tracks[1:] * 43)
-    with pytest.raises(RequestError, match="has 43 tracks; Blender has channels for 42"):
+    with pytest.raises(RequestError, match="has 43 tracks, 0 of them with sound; Blender has 128"):
         blender_text(cut, Path("/cuts"))

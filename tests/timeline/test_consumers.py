@@ -80,32 +80,33 @@ def run(*command: object, timeout_s: float = 300) -> None:
 
 def play_in_melt(file: Path) -> np.ndarray:
     video = file.with_suffix(".mkv")
-    command = (
-        "melt",
-        file,
-        "-consumer",
-        f"avformat:{video}",
-        "vcodec=ffv1",
-        "an=1",
-        "real_time=-1",
-    )
+    render_in_melt(file, video, "vcodec=ffv1", "an=1")
+    return read_cells(video)
+
+
+def render_in_melt(file: Path, target: Path, *how: str) -> None:
+    command = ("melt", file, "-consumer", f"avformat:{target}", *how, "real_time=-1")
     # melt 7.12 now and then waits for ever before the first frame: its thread may look whether it
     # is to run before that is said. On one core that were 25 of 370 starts, on two none of 80.
     for timeout_s in (4, 4, 8, 8, 16, 30):
         with suppress(subprocess.TimeoutExpired):
             run(*command, timeout_s=timeout_s)
-            return read_cells(video)
+            return
     raise AssertionError("melt renders nothing, however often it is started")
 
 
 def play_in_blender(script: Path) -> np.ndarray:
     video = script.with_suffix(".mkv")
-    render = RENDER.format(path=str(video))
+    run_in_blender(script, RENDER.format(path=str(video)))
+    return read_cells(video)
+
+
+def run_in_blender(script: Path, python: str) -> None:
+    """A script of ours, then what is to be done with what it laid out."""
     run(
         *("blender", "-b", "--factory-startup", "-noaudio", "--python-exit-code", "1"),
-        *("--python", script, "--python-expr", render),
+        *("--python", script, "--python-expr", python),
     )
-    return read_cells(video)
 
 
 def written(folder: Path, name: str, text: str) -> Path:

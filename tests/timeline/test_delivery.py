@@ -13,10 +13,13 @@ import imageio_ffmpeg
 import numpy as np
 import opentimelineio as otio
 import pytest
+import tones
 from bar_codes import CELLS, bits, read_cells
 from hypothesis import given
 from hypothesis import strategies as st
 from test_consumers import needs, play_in_blender, play_in_melt
+from test_sound import hear_in_melt
+from tones import Heard
 
 from freeswim.errors import Cancelled, MediaError, OutputError, RequestError
 from freeswim.presets import load_preset
@@ -195,6 +198,47 @@ def test_a_remade_clip_keeps_its_sound_timecode_and_handles(tmp_path: Path, root
     assert clip.has_audio and clip.num_frames == 33
     assert (clip.start_timecode, clip.frame_rate) == ("10:00:00:10", rate)
     assert bad(made.folder) == []
+
+
+@pytest.fixture
+def remade(tmp_path: Path) -> list[ShotFiles]:
+    """A clip that sounds in every frame which it is, two takes of it, and one from a prompt."""
+    rate = Fraction(25)
+    footage, *_ = tones.write_clips(tmp_path / "footage", rate)
+    clip = {"kind": "clip", "clip": Media.of(footage.path).model_dump(), "clip_start": 10}
+    first, other = (take(tmp_path, code, rate=rate, number=code, **clip) for code in (1, 2))
+    return [ShotFiles("sh1", first, (other,)), ShotFiles("sh2", take(tmp_path, 3, rate=rate))]
+
+
+@needs("melt")
+@pytest.mark.parametrize("editor", ["kdenlive", "shotcut"])
+def test_a_remade_clip_is_heard_in_its_export(
+    remade: list[ShotFiles], root: Path, editor: str
+) -> None:
+    made = deliver(remade, wanted(editor, handles=3, takes_as="tracks"), root)
+    assert bad(made.folder) == []
+    heard = hear_in_melt(next(p for p in made.timelines if p.suffix in (".kdenlive", ".mlt")))
+    frames = [Heard() for _ in range(2 * 27)]
+    for number in range(27):
+        frames[number].tones[1, 10 + 3 + number] = 1
+    assert tones.faults(heard, frames, Fraction(25), slack=0.5) == []
+
+
+@pytest.mark.parametrize("editor", ["resolve", "premiere", "kdenlive", "avid", "archive"])
+def test_the_verifier_hears_what_it_sees(remade: list[ShotFiles], root: Path, editor: str) -> None:
+    made = deliver(remade, wanted(editor, handles=3, takes_as="tracks"), root)
+    assert bad(made.folder) == []
+    manifest = json.loads((made.folder / "manifest.json").read_text())
+    sound = [manifest["cut"][number] for number in manifest["sound"]]
+    assert [(used["track"], used["is_enabled"]) for used in sound] == [(1, True), (2, False)]
+
+
+def test_the_verifier_hears_sound_that_was_moved(remade: list[ShotFiles], root: Path) -> None:
+    made = deliver(remade, wanted("premiere", handles=3), root)
+    timeline = made.folder / "Pond.xml"
+    video, mark, audio = timeline.read_text().partition("<numOutputChannels>")
+    timeline.write_text(video + mark + audio.replace("<in>3</in>", "<in>4</in>"))
+    assert any("The sound of clip 1 of Pond.xml" in problem for problem in bad(made.folder))
 
 
 def test_what_cannot_be_is_refused_before_anything_is_made(

@@ -21,7 +21,7 @@ from freeswim.timeline.timecode import frames_of, frames_per_day, is_drop_frame,
 
 _TIME = r"\d\d:\d\d:\d\d[:;]\d\d"
 _EVENT = re.compile(
-    r"(?P<number>\d{3})  (?P<reel>[A-Z0-9_]{1,8}) +V     (?P<kind>C        |D    \d{3} ?  ?)"
+    r"(?P<number>\d{3})  (?P<reel>[A-Z0-9_]{1,8}) +(?P<channels>V|B|AA/V) +(?P<kind>C        |D    \d{3} ?  ?)"
     rf"(?P<times> ?{_TIME} {_TIME} {_TIME} {_TIME})"
 )
 _NOTE = re.compile(r"\* (FROM CLIP NAME|TO CLIP NAME|SOURCE FILE|COMMENT|LOC): ?([ -~]*)")
@@ -33,6 +33,7 @@ Played = dict[int, list[tuple[str, int]]]  # of a frame: file or reel, and timec
 class Event:
     number: int
     reel: str
+    channels: str
     dissolve: int
     source: int
     at: int
@@ -67,7 +68,9 @@ class Reader:
         number = int(found["number"])
         assert number - (self.events[-1].number if self.events else 0) in (0, 1)
         dissolve = int(found["kind"][1:].strip() or 0)
-        self.events.append(Event(number, found["reel"], dissolve, first, into, out - into))
+        self.events.append(
+            Event(number, found["reel"], found["channels"], dissolve, first, into, out - into)
+        )
 
     def played(self) -> Played:
         """Reel and timecode at every frame; of a dissolve first what goes, then what comes."""
@@ -125,12 +128,13 @@ def test_opentimelineio_reads_the_same_frames(cut: Cut) -> None:
     for track, text in zip(cut.tracks, edl_texts(without_dissolves(cut)), strict=True):
         clips = [clip for clip in track.playing().items if isinstance(clip, Clip)]
         timeline = otio.adapters.read_from_string(text, "cmx_3600", rate=float(cut.rate))
+        (pictures,) = timeline.video_tracks() or [otio.schema.Track()]
         read = [
             (clip.source_range.start_time.to_frames(), clip.source_range.duration.to_frames())
-            for clip in timeline.find_clips()
+            for clip in pictures.find_clips()
         ]
         assert read == [(source_start(clip.media) + clip.start, clip.num_frames) for clip in clips]
-        assert [clip.name for clip in timeline.find_clips()] == [
+        assert [clip.name for clip in pictures.find_clips()] == [
             ascii_text(clip.name) for clip in clips
         ]
 
@@ -190,12 +194,30 @@ def test_a_dissolve_is_two_events_of_one_number() -> None:
     text = edl_texts(demo_cut())[0]
 
     assert (
-        "002  FS000001 V     C        00:00:02:18 00:00:02:18 01:00:01:18 01:00:01:18\n"
-        "002  FS000012 V     D    012 01:00:00:06 01:00:02:12 01:00:01:18 01:00:04:00\n"
+        "002  FS000001 AA/V  C        00:00:02:18 00:00:02:18 01:00:01:18 01:00:01:18\n"
+        "002  FS000012 AA/V  D    012 01:00:00:06 01:00:02:12 01:00:01:18 01:00:04:00\n"
         "* FROM CLIP NAME: A\n"
         "* TO CLIP NAME: B\n"
         "* SOURCE FILE: b.mov\n"
     ) in text
+
+
+@given(random_cuts())
+def test_sound_goes_with_its_picture(cut: Cut) -> None:
+    for track, text in zip(cut.tracks, edl_texts(cut), strict=True):
+        wanted = {
+            (item.media.name, source_start(item.media) + item.start + frame): (
+                ("V", "B", "AA/V")[item.media.num_channels]
+            )
+            for item in track.playing().items
+            if isinstance(item, Clip)
+            for frame in range(item.num_frames)
+        }
+        for event in Reader(text, cut.rate).events:
+            name = dict(event.notes).get("SOURCE FILE", "")
+            for frame in range(event.num_frames):
+                key = name, event.source + frame
+                assert wanted.get(key, event.channels) == event.channels
 
 
 def test_a_clip_that_only_dissolves_has_no_event_of_its_own() -> None:

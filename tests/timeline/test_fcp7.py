@@ -219,22 +219,22 @@ def test_a_file_is_told_once_and_then_named() -> None:
         Path("/media/müde Köi/a#1%.mov"),
         *(100, FILM, 64, 64, 86400),
         has_timecode=True,
-        has_audio=True,
+        num_channels=2,
         reel="FS000012",
     )
     clips = (Clip("x", media, 0, 10), Clip("y", media, 20, 10))
     root = ElementTree.fromstring(fcp7_text(Cut("c", FILM, 64, 64, (Track("V1", clips),)), FOLDER))
 
-    told, named = root.findall(".//file")
-    assert told.attrib == named.attrib
-    assert len(named) == 0
+    told, *named = root.findall(".//file")
+    assert all(told.attrib == one.attrib and len(one) == 0 for one in named)
+    assert len(named) == 1 + 2 * 2  # of the second picture, and of two channels of both
     assert told.findtext("pathurl") == "file://localhost/media/m%C3%BCde%20K%C3%B6i/a%231%25.mov"
     assert told.findtext("timecode/string") == "01:00:00:00"
     assert told.findtext("timecode/reel/name") == "FS000012"
-    assert told.find("media/audio") is not None
+    assert told.findtext("media/audio/channelcount") == "2"
     assert len({one.text for one in root.iter("masterclipid")}) == 1
     ids = [one.get("id") for one in root.iter("clipitem")]
-    assert len(set(ids)) == 2
+    assert len(set(ids)) == 2 + 2 * 2
 
 
 def test_markers_have_their_text_and_length() -> None:

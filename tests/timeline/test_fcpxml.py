@@ -49,8 +49,12 @@ GRAMMAR = {
         "ref! lane offset name start duration enabled tcFormat",
     ),
     "audition": ("(asset-clip )+", "lane offset"),
-    "transition": ("(filter-video )?(marker )*(metadata )?", "name offset duration!"),
+    "transition": (
+        "(filter-video )?(filter-audio )?(marker )*(metadata )?",
+        "name offset duration!",
+    ),
     "filter-video": ("", "ref! name"),
+    "filter-audio": ("", "ref! name"),
     "marker": ("", "start! duration value! completed note"),
     "keyword": ("", "start duration value! note"),
     "note": ("", ""),
@@ -58,7 +62,8 @@ GRAMMAR = {
     "md": ("", "key! value type displayName"),
 }
 TIMES = ("frameDuration", "start", "duration", "tcStart", "offset")
-KEYS = {"asset-clip": "asset", "asset": "format", "sequence": "format", "filter-video": "effect"}
+KEYS = {"asset-clip": "asset", "asset": "format", "sequence": "format"}
+KEYS |= {"filter-video": "effect", "filter-audio": "effect"}
 
 
 def check_grammar(root: Element) -> None:
