@@ -27,6 +27,7 @@ class Notice:
     text: str
     actions: tuple[tuple[str, Callable[[], object]], ...] = ()  # words of a button, what it does
     is_error: bool = False
+    is_news: bool = False  # nothing is wrong
     can_be_dismissed: bool = True
 
 
@@ -71,17 +72,19 @@ class Banner(QWidget):
     def _remove(self, name: str) -> None:
         if (shown := self._lines.pop(name, None)) is not None:
             self._column.removeWidget(shown[1])
+            shown[1].hide()  # until it is deleted it would lie over the others
             shown[1].deleteLater()
         self.setVisible(bool(self._lines))
 
     def _line(self, name: str, notice: Notice) -> QFrame:
         line = QFrame(self)
-        line.setProperty("role", "error" if notice.is_error else "notice")
+        role = "error" if notice.is_error else "news" if notice.is_news else "notice"
+        line.setProperty("role", role)
         row = QHBoxLayout(line)
         row.setContentsMargins(12, 4, 8, 4)
         sign = QLabel()
-        colour = theme.FAILED if notice.is_error else theme.WARNING
-        sign.setPixmap(theme.icon("error" if notice.is_error else "warning", colour).pixmap(16, 16))
+        icon, colour = _SIGNS[role]
+        sign.setPixmap(theme.icon(icon, colour).pixmap(16, 16))
         row.addWidget(sign)
         words = QLabel(notice.text, wordWrap=True)
         words.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
@@ -98,6 +101,13 @@ class Banner(QWidget):
             close.clicked.connect(partial(self._dismiss, name))
             row.addWidget(close)
         return line
+
+
+_SIGNS = {
+    "error": ("error", theme.FAILED),
+    "notice": ("warning", theme.WARNING),
+    "news": ("place", theme.LINK),
+}
 
 
 def _do(act: Callable[[], object], _: bool) -> None:

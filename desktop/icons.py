@@ -48,6 +48,10 @@ _SHAPES = {
     "settings": '<path d="M2 4.500h6M11 4.500h3M2 11.500h3M8 11.500h6"/><circle cx="9.5" cy="4.5"'
     ' r="1.6"/><circle cx="6.5" cy="11.5" r="1.6"/>',
     "download": '<path d="M8 2.500v7.500M4.5 7 8 10.5 11.5 7M3 13.500h10"/>',
+    "sound": '<path d="M2 6v4h2.500L8 13V3L4.5 6z" fill="currentColor"/>'
+    '<path d="M10.300 5.800a3.200 3.200 0 0 1 0 4.400M12.200 3.800a6 6 0 0 1 0 8.400"/>',
+    "muted": '<path d="M2 6v4h2.500L8 13V3L4.5 6z" fill="currentColor"/>'
+    '<path d="m10.500 6 4 4M14.500 6l-4 4"/>',
     "film": '<rect x="2" y="3.5" width="12" height="9"/><path d="M5 3.500v9M11 3.500v9M2 6.500h3'
     'M2 9.500h3M11 6.500h3M11 9.500h3"/>',
     "clip": '<rect x="1.5" y="4" width="13" height="8"/><path d="M6.8 6v4l3-2z"'
@@ -63,6 +67,8 @@ _SHAPES = {
     "redo": '<path d="M12.5 5.500A5 5 0 1 0 13 9M13 2.500v3.300H9.7"/>',
     "search": '<circle cx="7" cy="7" r="4"/><path d="m10 10 4 4"/>',
     "clock": '<circle cx="8" cy="8" r="5.5"/><path d="M8 4.500V8l2.5 2"/>',
+    "place": '<path d="M8 1.500v6.500M5.2 5.300 8 8.100l2.8-2.800"/>'
+    '<rect x="1.5" y="10.5" width="13" height="3"/>',
     "send": '<path d="M2.5 8h10M8.5 4l4 4-4 4"/>',
 }
 

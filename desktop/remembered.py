@@ -54,6 +54,7 @@ class Preferences:
     notifications: Notify = Notify.FINISHED
     ask_at_close: bool = True  # while a job runs
     is_introduced: bool = False  # the first run was seen
+    comes_forward: bool = True  # the window, when a shot of Resolve's waits for its prompt
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,11 @@ class WindowState:
     shot: str = ""  # id of the chosen one
     drafts: dict[str, JsonValue] = field(default_factory=dict[str, JsonValue])  # what was not sent
     viewer_mode: str = "wipe"
+    volume: int = 100  # of the viewer, 0 to 100
+    is_muted: bool = False
     is_advanced_open: bool = False
     is_finished_open: bool = False  # the queue's group of finished jobs
+    is_resolve_open: bool = False  # the Resolve panel
 
 
 def folder(place: Place) -> Path:

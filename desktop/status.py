@@ -30,6 +30,7 @@ class StatusBar(QStatusBar):
         self.setSizeGripEnabled(False)
         self.machine = self._part("Looking for GPUs", self.machine_chosen)
         self.resolve = self._part("Resolve: not connected", self.resolve_chosen)
+        self.resolve.setAccessibleDescription("Opens and closes the Resolve panel")
         self.disk = self._part("", self.disk_chosen)
         self.disk.setAccessibleName("Room where takes are kept")
         self.message = QLabel()
@@ -46,6 +47,11 @@ class StatusBar(QStatusBar):
         studio.lost.connect(self._timer.stop)
         for signal in (studio.connected, studio.lost, studio.changed):
             signal.connect(lambda *_: self._show_state())
+
+    def say_resolve(self, words: str, tip: str) -> None:
+        """How Resolve stands, in few words and in whole."""
+        self.resolve.setText(words)
+        self.resolve.setToolTip(tip)
 
     def say(self, text: str) -> None:
         """Show a line until the next one."""

@@ -44,6 +44,7 @@ class Studio(QObject):
     lost = Signal(object)  # FreeswimError: nobody answers; it is tried again and again
     changed = Signal(object)  # Changed; all dictionaries are as they are now
     progressed = Signal(object)  # JobProgress
+    resolve_changed = Signal()  # something is new inside DaVinci Resolve: /resolve says what
     refused = Signal(object)  # FreeswimError of a call for which nobody else wanted to know
 
     _arrived = Signal(object)  # a function, to be called on this object's thread
@@ -158,6 +159,8 @@ class Studio(QObject):
                     elif event.kind == "progress":
                         progress = JobProgress.model_validate(event.content)
                         self._post(partial(self._take_progress, progress))
+                    elif event.kind == "resolve":
+                        self._post(self.resolve_changed.emit)
             except FreeswimError as error:
                 self._post(partial(self._lose, error))
                 self._is_closed.wait(REST_S)

@@ -23,6 +23,7 @@ QLabel[role="secondary"] {{ color: {SECONDARY}; }}
 QLabel[role="failed"] {{ color: {FAILED}; }}
 QFrame[role="notice"] {{ background: #3a3324; }}
 QFrame[role="error"] {{ background: #41302b; }}
+QFrame[role="news"] {{ background: #29323f; }}
 QPushButton[role="part"] {{
     color: {SECONDARY}; background: none; border: none; padding: 2px 8px; min-height: 0;
 }}

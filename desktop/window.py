@@ -13,7 +13,18 @@ from typing import Any
 from pydantic import JsonValue
 from PySide6.QtCore import Qt, QTimer, QUrl, Signal
 from PySide6.QtGui import QAction, QCloseEvent, QDesktopServices, QKeySequence, QShowEvent
-from PySide6.QtWidgets import QFileDialog, QMainWindow, QMenu, QSplitter, QVBoxLayout, QWidget
+from PySide6.QtWidgets import (
+    QAbstractSpinBox,
+    QApplication,
+    QFileDialog,
+    QLineEdit,
+    QMainWindow,
+    QMenu,
+    QPlainTextEdit,
+    QSplitter,
+    QVBoxLayout,
+    QWidget,
+)
 
 from desktop.banner import Banner, Notice
 from desktop.notices import Notices
@@ -21,7 +32,17 @@ from desktop.notify import Notifier
 from desktop.queue.panel import QueuePanel
 from desktop.queue.words import stage_words
 from desktop.remembered import Remembered
-from desktop.resolve import Resolve
+from desktop.resolve.arrivals import Arrivals
+from desktop.resolve.connection import Resolve
+from desktop.resolve.panel import ResolvePanel
+from desktop.resolve.words import (
+    needs_prompt,
+    owner_of,
+    product_words,
+    spot_of,
+    spot_words,
+    status_words,
+)
 from desktop.settings.panel import SettingsPanel
 from desktop.shots.panel import ShotOrDraft, ShotsPanel, key_of
 from desktop.status import StatusBar
@@ -39,7 +60,8 @@ from desktop.windows.report import ReportWindow
 from desktop.windows.shortcuts import ShortcutsWindow
 from freeswim import __version__, paths
 from freeswim.studio.client import Json
-from freeswim.studio.job import Job, JobState
+from freeswim.studio.job import Job, JobState, Shot
+from freeswim.studio.resolve.placer import News, ResolveNow
 from freeswim.studio.runner import JobProgress
 
 SMALLEST, FIRST_SIZE = (1100, 680), (1440, 860)  # pixels
@@ -69,12 +91,14 @@ class Window(QMainWindow):
         self.viewer = Viewer(studio)
         self.takes = TakesStrip(studio)
         self.queue = QueuePanel(studio)
+        self.resolve = Resolve(studio, self)
+        self.resolve_panel = ResolvePanel(self.resolve, studio)
+        self.arrivals = Arrivals(studio, self)
         self.status = StatusBar(studio)
         self._lay_out()
         self._make_windows()
         self._make_menus()
         self.preferences.shortcuts.show_actions(self.menuBar().actions())
-        self.resolve = Resolve(studio, self)
         self.notices = Notices(studio, self.banner, self)
         self.notifier = Notifier(studio, remembered, self)
         self._connect()
@@ -92,13 +116,18 @@ class Window(QMainWindow):
         middle.addWidget(self.viewer)
         middle.addWidget(self.takes)
         middle.setStretchFactor(0, 1)
+        right = QSplitter(Qt.Orientation.Vertical)
+        right.addWidget(self.queue)
+        right.addWidget(self.resolve_panel)
+        right.setStretchFactor(0, 1)
+        right.setChildrenCollapsible(False)
         self._columns = QSplitter(Qt.Orientation.Horizontal)
-        for place, column in enumerate((left, middle, self.queue)):
+        for place, column in enumerate((left, middle, right)):
             self._columns.addWidget(column)
             self._columns.setCollapsible(place, place != 1)
         self._columns.setStretchFactor(1, 1)
         self._columns.setSizes(WIDTHS)
-        self._splitters = {"columns": self._columns, "left": left, "middle": middle}
+        self._splitters = {"columns": self._columns, "left": left, "middle": middle, "right": right}
         whole = QWidget()
         column = QVBoxLayout(whole)
         column.setContentsMargins(0, 0, 0, 0)
@@ -141,8 +170,15 @@ class Window(QMainWindow):
         takes = self._menu("&Takes", self.takes.actions_for())
         queue = self._menu("&Queue", self.queue.actions_for())
         hide_left = self._hiding("Hide sh&ots and settings", 0, "Ctrl+Shift+1")
-        hide_queue = self._hiding("Hide &queue", 2, "Ctrl+Shift+2")
-        view = self._menu("&View", [*self.viewer.actions_for(), None, hide_left, hide_queue])
+        self._hide_right = self._hiding("Hide &queue", 2, "Ctrl+Shift+2")
+        view = self._menu("&View", [*self.viewer.actions_for(), None, hide_left, self._hide_right])
+        self.show_resolve = QAction("&Show the Resolve panel", self, checkable=True)
+        self.show_resolve.setShortcut(QKeySequence("Ctrl+Shift+3"))
+        self.show_resolve.toggled.connect(self._open_resolve)
+        resolve = self._menu("&Resolve", [
+            *self.resolve_panel.actions_for(), None, self.show_resolve,
+            action("&Preferences for Resolve…", lambda: self.preferences.open_page("Resolve")),
+        ])  # fmt: skip
         self._menu("&Help", [
             action("&First steps", lambda: _raise(self.first_run)),
             action("&Keyboard shortcuts", self._show_shortcuts, "?", "F1"),
@@ -150,7 +186,7 @@ class Window(QMainWindow):
             None,
             action(f"FreeSwim {__version__}, MIT licence", _open_home),
         ])  # fmt: skip
-        self.menus = [file, shots, takes, queue, view]
+        self.menus = [file, shots, takes, queue, view, resolve]
 
     def _menu(self, title: str, actions: Sequence[QAction | None]) -> QMenu:
         menu = self.menuBar().addMenu(title)
@@ -198,6 +234,7 @@ class Window(QMainWindow):
         self.queue.edit_requested.connect(self._edit_job)
         self.queue.job_chosen.connect(self._choose_job)
         self.viewer.sample_requested.connect(self._make_sample)
+        self.viewer.sound.changed.connect(self._keep_volume)
         self.viewer.frame_saved.connect(lambda path: self.status.say(f"Saved {path.name}."))
         self.first_run.model_wanted.connect(self._want_model)
         self.first_run.sample_wanted.connect(self._make_sample)
@@ -213,9 +250,11 @@ class Window(QMainWindow):
         self.resolve.told.connect(self._say_resolve)
         self.resolve.happened.connect(self._say_news)
         self.resolve.installed.connect(self._say_installed)
+        self.resolve_panel.closed.connect(self._close_resolve)
+        self.arrivals.arrived.connect(self._welcome)
         self.preferences.resolve_wanted.connect(self.resolve.install)
         self.first_run.resolve_wanted.connect(self.resolve.install)
-        self.status.resolve_chosen.connect(lambda: self.preferences.open_page("Resolve"))
+        self.status.resolve_chosen.connect(self.show_resolve.toggle)
         studio.changed.connect(self._on_changed)
         studio.progressed.connect(self._on_progress)
         studio.lost.connect(lambda _: self._say_title())
@@ -344,20 +383,84 @@ class Window(QMainWindow):
         if job_id in self._studio.running:
             self.viewer.show_preview(job_id, image, words)
 
-    def _say_resolve(self, words: str, is_connected: bool) -> None:
-        self.status.resolve.setText(words)
-        self.preferences.show_resolve(words, can_install=not is_connected)
-        mark = Mark.DONE if is_connected else Mark.OPTIONAL
-        self.first_run.say_resolve(mark, words, can_install=not is_connected)
+    def _say_resolve(self, now: ResolveNow | None) -> None:
+        link = owner_of(now)
+        if now is None:
+            words = "The studio is not there."
+        else:
+            words = now.message or (f"Connected: {product_words(link)}." if link else "")
+        if link is not None:
+            self.banner.take_back("installed")
+        self.status.say_resolve(status_words(now), words)
+        self.preferences.show_resolve(words, can_install=link is None)
+        mark = Mark.DONE if link is not None else Mark.OPTIONAL
+        self.first_run.say_resolve(mark, words, can_install=link is None)
 
-    def _say_news(self, words: str, is_error: bool) -> None:
-        """What became of a click inside Resolve: the window comes to the front and says so."""
-        if is_error:
+    def _say_news(self, news: News) -> None:
+        """What became of a verb. What went wrong is only seen here: inside Resolve there is no UI."""
+        words = f"{news.message} {news.hint}".strip()
+        if news.is_error:
             self.banner.show_notice("resolve", Notice(words))
+            self._come_forward()
+        else:
+            self.banner.take_back("resolve")
         self.status.say(words)
 
+    def _welcome(self, shots: list[Shot]) -> None:
+        """Show what has arrived from Resolve; who is to write a prompt is called for it."""
+        wish = next((shot for shot in reversed(shots) if needs_prompt(shot)), None)
+        if wish is not None:
+            self.shots.choose(wish.id)
+            self.settings.form.prompt.setFocus()
+            self._come_forward()
+            place = spot_of(wish)
+            spot = spot_words(place) if place is not None else "Resolve"
+            self.status.say(f"A shot for {spot}: say in the prompt what it shows.")
+            return
+        keys = [shot.id for shot in shots]
+        what = "1 shot" if len(keys) == 1 else f"{len(keys)} shots"
+        show = ("Show", partial(self._show_arrived, keys))
+        self.banner.show_notice(
+            "arrived", Notice(f"{what} arrived from Resolve.", (show,), is_news=True)
+        )
+        if not self._is_typed_in():
+            self.shots.choose_all(keys)
+        QApplication.alert(self)
+
+    def _is_typed_in(self) -> bool:
+        """Whether somebody writes in this window: fields do not change under their fingers."""
+        kinds = (QLineEdit, QPlainTextEdit, QAbstractSpinBox)
+        return self.isActiveWindow() and isinstance(self.focusWidget(), kinds)
+
+    def _show_arrived(self, keys: list[str]) -> None:
+        self.banner.take_back("arrived")
+        self.shots.choose_all(keys)
+        self.shots.list.setFocus()
+
+    def _come_forward(self) -> None:
+        """Come to the front, as far as the system lets a program that nobody clicked.
+
+        Windows and Wayland let none take the keyboard: there the taskbar asks for attention in its
+        place. X11 and macOS raise the window.
+        """
+        if self._remembered.preferences.comes_forward:
+            _raise(self)
+        QApplication.alert(self)
+
+    def _open_resolve(self, is_open: bool) -> None:
+        self.resolve_panel.setVisible(is_open)
+        self._remembered.keep(is_resolve_open=is_open)
+        if is_open:
+            self._hide_right.setChecked(False)
+            self.resolve_panel.focus()
+
+    def _close_resolve(self) -> None:
+        self.show_resolve.setChecked(False)
+        self.viewer.setFocus()
+
     def _say_installed(self, words: str, is_error: bool) -> None:
-        self.banner.show_notice("resolve", Notice(words, is_error=is_error))
+        notice = Notice(words, is_error=is_error, is_news=not is_error)
+        self.banner.show_notice("installed", notice)
 
     def _say_title(self) -> None:
         job = next((self._studio.jobs[job_id] for job_id in self._studio.running), None)
@@ -374,8 +477,14 @@ class Window(QMainWindow):
         drafts = remembered.window.drafts
         self.settings.restore(_object(drafts.get("settings")))
         self.shots.restore(_object(drafts.get("shots")))
-        self.settings.form.prompt.setFocus()
         remembered.follow_window(self, self._splitters)
+        kept = remembered.window
+        self.viewer.sound.set_volume(kept.volume)
+        self.viewer.sound.set_muted(kept.is_muted)
+        is_open = remembered.window.is_resolve_open
+        self.resolve_panel.setVisible(is_open)
+        self.show_resolve.setChecked(is_open)
+        self.settings.form.prompt.setFocus()
         if self._trouble.has_crashed:
             report = ("Report…", self.report.open_anew)
             self.banner.show_notice("crash", Notice("FreeSwim crashed the last time.", (report,)))
@@ -384,6 +493,10 @@ class Window(QMainWindow):
 
     def _unsent(self) -> dict[str, JsonValue]:
         return {"shots": self.shots.drafts(), "settings": self.settings.unsent()}
+
+    def _keep_volume(self) -> None:
+        sound = self.viewer.sound
+        self._remembered.keep(volume=sound.volume, is_muted=sound.is_muted)
 
     def _keep_drafts(self) -> None:
         self._remembered.keep(drafts=self._unsent())
@@ -417,6 +530,7 @@ class Window(QMainWindow):
 
 
 def _raise(window: QWidget) -> None:
+    window.setWindowState(window.windowState() & ~Qt.WindowState.WindowMinimized)
     window.show()
     window.raise_()
     window.activateWindow()

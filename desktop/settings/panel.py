@@ -20,19 +20,21 @@ from PySide6.QtWidgets import (
 )
 
 from desktop import theme
+from desktop.resolve.words import length_words, spot_of, spot_words, wish_of
 from desktop.settings.estimate import Estimate, link
 from desktop.settings.fields import row
 from desktop.settings.form import Form
 from desktop.settings.orders import Order, Outcome, carry_out, seeds_of
 from desktop.settings.preset_chooser import PresetChooser
 from desktop.settings.sheet import Library, Sheet
-from desktop.shots.rows import ShotDraft, ShotOrDraft, key_of
+from desktop.shots.rows import ShotDraft, ShotOrDraft, is_wish, key_of
 from desktop.studio import Changed, Studio
 from freeswim.errors import FreeswimError
 from freeswim.models.catalog import find_checkpoint
 from freeswim.request import MAX_SEED
 from freeswim.studio.client import Client, Json
 from freeswim.studio.job import Job, JobState, Shot
+from freeswim.studio.resolve.placer import Wish
 from freeswim.studio.wire import PresetSaid
 
 MANY_SEEDS = 4
@@ -99,6 +101,7 @@ class SettingsPanel(QWidget):
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(0)
         column.addWidget(self._editing_strip())
+        column.addWidget(self._spot_strip())
         column.addWidget(scrolled, 1)
         column.addLayout(below)
         self.setMinimumWidth(280)
@@ -116,6 +119,19 @@ class SettingsPanel(QWidget):
         self.strip.setLayout(layout)
         self.strip.hide()
         return self.strip
+
+    def _spot_strip(self) -> QWidget:
+        """Says where in Resolve the takes of a shot go."""
+        self.spot = QFrame()
+        sign = QLabel()
+        sign.setPixmap(theme.icon("place", theme.LINK).pixmap(16, 16))
+        self.spot_words = QLabel(wordWrap=True)
+        self.spot_words.setTextFormat(Qt.TextFormat.PlainText)
+        layout = row(sign, self.spot_words, spacing=8)
+        layout.setContentsMargins(8, 6, 8, 0)
+        layout.setStretch(1, 1)
+        self.spot.setLayout(layout)
+        return self.spot
 
     def _make_actions(self) -> None:
         def action(text: str, do: Callable[[], Any], tip: str, *keys: str) -> QAction:
@@ -248,7 +264,20 @@ class SettingsPanel(QWidget):
         if job is not None:
             self.strip_words.setText(f"Editing job {job.number}")
             self.strip_words.setToolTip(job.shot_name)
+        self._show_spot()
         self._refresh()
+
+    def _show_spot(self) -> None:
+        place = spot_of(self._shot) if isinstance(self._shot, Shot) else None
+        self.spot.setVisible(place is not None)
+        if place is None:
+            return
+        name = f" of {place.project_name}" if place.project_name else ""
+        self.spot_words.setText(f"For {spot_words(place)}{name}: {length_words(place)}.")
+        self.spot.setToolTip(
+            "Asked for inside Resolve. Finished takes are conformed to exactly these frames and put\n"
+            "on a free track there; the marker follows the edit until then."
+        )
 
     def _sheet_of(self, key: str) -> Sheet:
         """A shot's sheet; one that was never shown begins as its last job, or as it was dropped."""
@@ -262,11 +291,20 @@ class SettingsPanel(QWidget):
         for shot in (self._shot, *self._selected):
             if isinstance(shot, ShotDraft) and shot.key == key:
                 return self._sheet_from(shot.asked)
+        if not self._library:
+            return Sheet()
         jobs = [job for job in self._studio.jobs.values() if job.shot_id == key]
-        if jobs and self._library:
+        if jobs:
             last = max(jobs, key=lambda job: job.number)
             return self._library.sheet_of(last.request, is_seed_locked=False)
+        if (wish := self._wish(key)) is not None:
+            return self._library.sheet_of_changes(wish.preset, wish.request)
         return Sheet()
+
+    def _wish(self, key: str) -> Wish | None:
+        """What was asked for inside Resolve of a shot that has no job yet."""
+        shot = self._studio.shots.get(key)
+        return wish_of(shot) if shot is not None and is_wish(shot, self._studio) else None
 
     def _sheet_from(self, asked: Json) -> Sheet:
         """What a draft begins with: a sheet, another's, or a request."""
@@ -326,7 +364,10 @@ class SettingsPanel(QWidget):
         if self.sheet.kind == "clip":
             return "Regenerate clip"
         is_draft = self._library and self._library.values(self.sheet)["draft"]
-        return "Add draft to queue" if is_draft else "Add to queue"
+        if is_draft:
+            return "Add draft to queue"
+        wish = self._wish(self.key)
+        return f"Add {wish.takes} takes to queue" if wish and wish.takes > 1 else "Add to queue"
 
     def _obstacle(self) -> str:
         """What keeps the button from being pressed, in words; empty: nothing."""
@@ -371,8 +412,10 @@ class SettingsPanel(QWidget):
             asked = self._library.submission(sheet)
             if draft:
                 asked["request"]["draft"] = True
-            if num_seeds > 1:
-                asked["seeds"] = seeds_of(sheet, num_seeds)
+            wish = self._wish(key)
+            count = max(num_seeds, wish.takes if wish is not None and not draft else 1)
+            if count > 1:
+                asked["seeds"] = seeds_of(sheet, count)
             orders.append(Order(key, asked | {"front": front} | self._place(key)))
         self._order(orders, front=front)
 
@@ -506,6 +549,8 @@ class SettingsPanel(QWidget):
         if changed.takes:  # times were measured
             self.estimate.forget()
             self._refresh()
+        elif changed.jobs:  # a shot of Resolve's that has one is no wish any more
+            self._show_button()
         job = self._job
         if job is not None and job.id in changed.jobs:
             now = self._studio.jobs[job.id]

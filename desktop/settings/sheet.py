@@ -270,6 +270,15 @@ class Library:
         """A request that was made before, as a sheet: with the preset that is nearest to it."""
         said = _UNSAID | flat(request)
         name = min(self.all(), key=lambda name: self._distance(said, name))
+        return self._sheet(name, said, is_seed_locked=is_seed_locked)
+
+    def sheet_of_changes(self, preset: str, changes: Mapping[str, Any]) -> Sheet:
+        """A preset and what differs from it, as a sheet; an unknown preset's place the first takes."""
+        name = preset if preset in self.all() else self.default()
+        said = _UNSAID | flat(self.all()[name].defaults) | {"seed": 0} | flat(changes)
+        return self._sheet(name, said, is_seed_locked="seed" in changes)
+
+    def _sheet(self, name: str, said: Flat, *, is_seed_locked: bool) -> Sheet:
         preset = self.all()[name]
         usual = _UNSAID | flat(preset.defaults)
         changes = {key: said[key] for key in TUNABLE if said[key] != usual[key] or key in _ALWAYS}

@@ -37,9 +37,19 @@ from desktop.settings.estimate import link
 from desktop.settings.fields import CONTROL_PX, row, tool
 from desktop.shots.drop import DropOverlay
 from desktop.shots.intake import Found, Intake, paths_in, refusal
-from desktop.shots.rows import Role, ShotDraft, ShotOrDraft, ShotsModel, key_of, read_draft, rows_of
+from desktop.shots.rows import (
+    Role,
+    ShotDraft,
+    ShotOrDraft,
+    ShotsModel,
+    is_wish,
+    key_of,
+    read_draft,
+    rows_of,
+)
 from desktop.shots.view import ShotsList
 from desktop.studio import Changed, Studio
+from freeswim.errors import FreeswimError
 from freeswim.studio.client import Json
 
 UNDO_MS = 8000  # for what was removed to be had again
@@ -58,7 +68,8 @@ class ShotsPanel(QWidget):
         super().__init__()
         self._studio = studio
         self._drafts: dict[str, ShotDraft] = {}
-        self._removed: list[ShotDraft] = []
+        self._removed: list[ShotOrDraft] = []  # drafts and wishes, while that can be undone
+        self._dropped: set[str] = set()  # ids of wishes that the studio was told to forget
         self._chosen = ""  # key; it may be of a shot that was not told of yet
         self._told = ""  # the key that was told last
         self._told_selection: list[str] = []
@@ -128,7 +139,7 @@ class ShotsPanel(QWidget):
         )
         tip = "Only a shot that has no job yet can be renamed"
         self.rename = action("Re&name", self._edit_name, tip, "F2")
-        tip = "Take a shot that has no job yet out of the list"
+        tip = "Take a shot that has no job yet out of the list; Resolve's marker goes with it"
         self.remove = action("Re&move", self._remove, tip, "Delete")
         self.paste = action(
             "&Paste files", self._paste, "Shots from copied files or paths", "Ctrl+V"
@@ -162,6 +173,16 @@ class ShotsPanel(QWidget):
         self.list.scrollTo(self.list.currentIndex())
         self._tell()
 
+    def choose_all(self, keys: Sequence[str]) -> None:
+        """Choose the first of these shots, and select them all."""
+        self.search.clear()
+        self.choose(keys[0])
+        selection = self.list.selectionModel()
+        for key in keys:
+            if (number := self.model.find(key)) >= 0:
+                select = QItemSelectionModel.SelectionFlag.Select
+                selection.select(self.model.index(number), select)
+
     def _mark(self) -> None:
         """Make the chosen shot's row the current one; none, where a search hides it."""
         number, selection = self.model.find(self._chosen), self.list.selectionModel()
@@ -184,7 +205,7 @@ class ShotsPanel(QWidget):
         shots = [self.model.rows[index.row()].shot for index in indexes]
         is_draft = len(shots) > 0 and all(isinstance(shot, ShotDraft) for shot in shots)
         self.rename.setEnabled(is_draft and len(shots) == 1)
-        self.remove.setEnabled(is_draft)
+        self.remove.setEnabled(bool(shots) and all(self._can_be_removed(shot) for shot in shots))
         self.duplicate.setEnabled(bool(shots))
         keys = [key_of(shot) for shot in shots]
         if keys != self._told_selection:
@@ -209,7 +230,12 @@ class ShotsPanel(QWidget):
 
     def _refresh(self) -> None:
         words = self.search.text().casefold().split()
-        rows = rows_of(self._studio, self._drafts.values())
+        removed = {key_of(shot) for shot in self._removed} | self._dropped
+        rows = [
+            row
+            for row in rows_of(self._studio, self._drafts.values())
+            if key_of(row.shot) not in removed
+        ]
         shown = [row for row in rows if all(word in row.words for word in words)]
         # What comes and goes changes no choice.
         blocker = QSignalBlocker(self.list.selectionModel())
@@ -292,20 +318,23 @@ class ShotsPanel(QWidget):
         self.list.edit(self.list.currentIndex())
 
     def _remove(self) -> None:
-        shots = [self.model.rows[index.row()].shot for index in self.list.selectedIndexes()]
-        drafts = [shot for shot in shots if isinstance(shot, ShotDraft)]
-        if not drafts:
+        selected = [self.model.rows[index.row()].shot for index in self.list.selectedIndexes()]
+        shots = [shot for shot in selected if self._can_be_removed(shot)]
+        if not shots:
             return
         self._forget_removed()
-        self._removed = drafts
-        for draft in drafts:
-            del self._drafts[draft.key]
+        self._removed = shots
+        for shot in shots:
+            self._drafts.pop(key_of(shot), None)
         self._choose_near(self.list.currentIndex().row())
-        what = drafts[0].name or "The new shot" if len(drafts) == 1 else f"{len(drafts)} shots"
+        what = shots[0].name or "The new shot" if len(shots) == 1 else f"{len(shots)} shots"
         self.removed_words.setText(f"{what} removed.")
         self.strip.show()
         self._undo_timer.start()
         self.edited.emit()
+
+    def _can_be_removed(self, shot: ShotOrDraft) -> bool:
+        return isinstance(shot, ShotDraft) or is_wish(shot, self._studio)
 
     def _choose_near(self, number: int) -> None:
         """Choose what comes to stand where a row was."""
@@ -314,17 +343,35 @@ class ShotsPanel(QWidget):
         self.choose(key_of(rows[min(number, len(rows) - 1)].shot) if rows else "")
 
     def _undo(self) -> None:
-        drafts, self._removed = self._removed, []
+        shots, self._removed = self._removed, []
         self.strip.hide()
         self._undo_timer.stop()
-        if drafts:
+        if drafts := [shot for shot in shots if isinstance(shot, ShotDraft)]:
             self._add(*drafts)
+        elif shots:
+            self._refresh()
+            self.choose(key_of(shots[0]))
+        self.list.setFocus()  # the link that had it is gone
 
     def _forget_removed(self) -> None:
-        for draft in self._removed:
-            self.discarded.emit(draft.key)
+        for shot in self._removed:
+            if not isinstance(shot, ShotDraft):
+                self._drop(shot.id)
+            self.discarded.emit(key_of(shot))
         self._removed = []
         self.strip.hide()
+
+    def _drop(self, shot_id: str) -> None:
+        """Have the studio forget a wish; its marker in Resolve goes with it."""
+
+        def keep(error: FreeswimError) -> None:
+            self._dropped.discard(shot_id)
+            self._refresh()
+            self.refuse(f"{error.message} {error.hint}".strip())
+
+        self._dropped.add(shot_id)
+        path = f"/resolve/shots/{shot_id}/drop"
+        self._studio.order(lambda client: client.post(path), None, keep)
 
     # ----------------------------------------------------------------------------------- files
 
@@ -393,7 +440,11 @@ class ShotsPanel(QWidget):
     def drafts(self) -> Json:
         """What the studio does not know, as JSON."""
         return {
-            "drafts": [vars(draft) for draft in (*self._drafts.values(), *self._removed)],
+            "drafts": [
+                vars(draft)
+                for draft in (*self._drafts.values(), *self._removed)
+                if isinstance(draft, ShotDraft)  # a wish that was not dropped yet comes back
+            ],
             "chosen": self._chosen,
         }
 

@@ -17,6 +17,7 @@ from PySide6.QtCore import (
 )
 
 from desktop import theme
+from desktop.resolve.words import spot_of, spot_words, wish_of
 from desktop.studio import Studio
 from freeswim.studio.client import Json
 from freeswim.studio.job import ENDED, Job, JobState, Shot, Take, Verdict
@@ -54,6 +55,7 @@ class Role(IntEnum):
     NUM_TAKES = Qt.ItemDataRole.UserRole + 2
     NUM_APPROVED = Qt.ItemDataRole.UserRole + 3
     KIND = Qt.ItemDataRole.UserRole + 4
+    SPOT = Qt.ItemDataRole.UserRole + 5  # where it goes in Resolve; "": nowhere
 
 
 @dataclass(frozen=True)
@@ -67,13 +69,16 @@ class Row:
     num_approved: int = 0
     words: str = ""  # that a search looks at
     kind: str = "text"
+    spot: str = ""  # where it goes in Resolve
 
     @property
     def spoken(self) -> str:
         """All of it, for who does not see it."""
         takes = f"{self.num_takes} take{'' if self.num_takes == 1 else 's'}"
         parts = [self.name, STATES.get(self.state, ("", "", "new"))[2], takes]
-        return ", ".join([*parts, f"{self.num_approved} approved"][: 4 if self.num_approved else 3])
+        parts += [f"{self.num_approved} approved"] if self.num_approved else []
+        parts += [f"from Resolve, for {self.spot}"] if self.spot else []
+        return ", ".join(parts)
 
 
 # State -> icon, colour, word.
@@ -84,6 +89,7 @@ STATES = {
     "waiting": ("clock", theme.WARNING, "waiting"),
     "failed": ("error", theme.FAILED, "failed"),
     "done": ("done", theme.DONE, "done"),
+    "wish": ("place", theme.WARNING, "waits for its prompt"),
     "idle": ("more", theme.SECONDARY, "nothing to do"),
 }
 _LIVELIEST = ("running", "publishing", "queued", "waiting", "paused")
@@ -111,7 +117,9 @@ def rows_of(studio: Studio, drafts: Iterable[ShotDraft]) -> list[Row]:
         if take.verdict != "trashed":
             takes.setdefault(take.shot_id, []).append(take)
     rows = [
-        _row(shot, jobs.get(shot.id, []), takes.get(shot.id, [])) for shot in studio.shots.values()
+        _row(shot, jobs.get(shot.id, []), takes.get(shot.id, []))
+        for shot in studio.shots.values()
+        if shot.id in jobs or not shot.placement.get("forgotten")
     ]
     for draft in drafts:
         name = draft.name or " ".join(draft.prompt.split())[:60] or "New shot"
@@ -119,15 +127,27 @@ def rows_of(studio: Studio, drafts: Iterable[ShotDraft]) -> list[Row]:
     return sorted(rows, key=lambda row: row.shot.created_at)
 
 
+def is_wish(shot: Shot, studio: Studio) -> bool:
+    """Whether a shot was asked for inside Resolve and has no job yet: somebody is to write for it."""
+    has_job = any(job.shot_id == shot.id for job in studio.jobs.values())
+    return not has_job and wish_of(shot) is not None
+
+
 def _row(shot: Shot, jobs: Sequence[Job], takes: Sequence[Take]) -> Row:
     prompts = {job.prompt for job in jobs} | {take.prompt for take in takes}
+    place = spot_of(shot)
+    if not jobs and not takes and wish_of(shot) is not None:
+        state = "wish"
+    else:
+        state = "done" if not jobs and takes else state_of(jobs)
     return Row(
         shot,
         shot.name,
-        "done" if not jobs and takes else state_of(jobs),
+        state,
         len(takes),
         sum(take.verdict == Verdict.APPROVED for take in takes),
         "\n".join([shot.name, *prompts]).casefold(),
+        spot=spot_words(place) if place is not None else "",
     )
 
 
@@ -158,6 +178,7 @@ class ShotsModel(QAbstractListModel):
             Role.NUM_TAKES: row.num_takes,
             Role.NUM_APPROVED: row.num_approved,
             Role.KIND: row.kind,
+            Role.SPOT: row.spot,
         }.get(role)
 
     def flags(self, index: Index) -> Qt.ItemFlag:

@@ -40,17 +40,20 @@ class _Delegate(QStyledItemDelegate):
         theme.icon(icon, colour).paint(painter, box)
         right = rect.right()
         painter.save()
+        second = QColor(theme.ON_ACCENT if is_selected else theme.SECONDARY)
         if takes := index.data(Role.NUM_TAKES):
-            painter.setPen(QColor(theme.ON_ACCENT if is_selected else theme.SECONDARY))
-            words = str(takes)
-            width = option.fontMetrics.horizontalAdvance(words)
-            place = QRect(right - width, rect.top(), width + 1, rect.height())
-            painter.drawText(place, Qt.AlignmentFlag.AlignVCenter, words)
-            right -= width + 6
+            right = _at_the_end(painter, rect, right, str(takes), second)
         if index.data(Role.NUM_APPROVED):
             star = QRect(right - 14, rect.center().y() - 6, 14, 14)
             theme.icon("star", theme.ON_ACCENT if is_selected else theme.DONE).paint(painter, star)
             right -= 20
+        if spot := index.data(Role.SPOT):
+            if state == "wish":
+                right = _at_the_end(painter, rect, right, spot.partition(" ")[0], second)
+            else:
+                mark = QRect(right - 14, rect.center().y() - 6, 14, 14)
+                theme.icon("place", second.name()).paint(painter, mark)
+                right -= 20
         is_new = state == "new" and not is_selected
         text = theme.SECONDARY if is_new else theme.TEXT
         painter.setPen(QColor(theme.ON_ACCENT if is_selected else text))
@@ -66,6 +69,15 @@ class _Delegate(QStyledItemDelegate):
     ) -> None:
         rect: QRect = option.rect
         editor.setGeometry(rect.adjusted(28, 2, -4, -2))
+
+
+def _at_the_end(painter: QPainter, row: QRect, right: int, words: str, colour: QColor) -> int:
+    """Write words left of `right`; what is left of the row ends where this says."""
+    width = painter.fontMetrics().horizontalAdvance(words)
+    painter.setPen(colour)
+    place = QRect(right - width, row.top(), width + 1, row.height())
+    painter.drawText(place, Qt.AlignmentFlag.AlignVCenter, words)
+    return right - width - 6
 
 
 class ShotsList(QListView):

@@ -39,12 +39,14 @@ from PySide6.QtWidgets import (
 )
 
 from desktop import theme
+from desktop.resolve.words import can_be_placed, spot_of
 from desktop.studio import Changed, Studio
 from desktop.takes.thumbnails import Thumbnails
 from desktop.takes.tiles import BEING_MADE, PADDING, ROW, Row, TakesModel, TakesView
 from freeswim.errors import FreeswimError
 from freeswim.studio.client import Client
 from freeswim.studio.job import Take, Verdict
+from freeswim.studio.resolve.planner import Place
 from freeswim.studio.runner import JobProgress
 
 
@@ -136,6 +138,10 @@ class TakesStrip(QWidget):
         self.as_b = add("Compare as &B", "Ctrl+2", "Show it as B in the viewer", "")
         self.back = add("&Look back", ",", "An earlier moment in the thumbnail", "step-back")
         self.forward = add("Look for&ward", ".", "A later moment in the thumbnail", "step-forward")
+        self.place = add(
+            *("&Place on the timeline", "P", "Put it where its shot was asked for in Resolve"),
+            "place",
+        )
         self.export = add("E&xport…", "Ctrl+Shift+E", "Write edit masters of it", "download")
         self.folder = add("Show in fol&der", "Ctrl+Shift+O", "In the file manager", "folder")
         self.copy_seed = add("&Copy seed", "Ctrl+Shift+C", "Put the seed on the clipboard", "")
@@ -148,7 +154,8 @@ class TakesStrip(QWidget):
             *(self.approve, self.reject, None, self.use, self.use_seed, None),
             *(self.one_more, self.redo, self.replace, self.finish, None),
             *(self.as_a, self.as_b, self.back, self.forward, None),
-            *(self.export, self.folder, self.copy_seed, None, self.trash, None, self.find_takes),
+            *(self.place, self.export, self.folder, self.copy_seed),
+            *(None, self.trash, None, self.find_takes),
         ]
         for action, act in self._deeds().items():
             action.triggered.connect(act)
@@ -167,6 +174,7 @@ class TakesStrip(QWidget):
             self.as_b: lambda: self._with_chosen(lambda take: self.compare.emit(take.id, "B")),
             self.back: lambda: self.view.scrub_by(-1),
             self.forward: lambda: self.view.scrub_by(1),
+            self.place: lambda: self._each(lambda client, id_: client.post(f"/takes/{id_}/place")),
             self.export: lambda: self.export_wanted.emit([take.id for take in self.selected]),
             self.folder: lambda: self._with_chosen(self._show_in_folder),
             self.copy_seed: self._copy_seeds,
@@ -366,9 +374,19 @@ class TakesStrip(QWidget):
         is_rejected = bool(takes) and all(take.verdict == Verdict.REJECTED for take in takes)
         self.approve.setText("Take &approval back" if is_approved else "&Approve")
         self.reject.setText("Take re&jection back" if is_rejected else "Re&ject")
+        self._follow_placing(takes)
         drafts = [take for take in takes if take.is_draft]
         self.finish.setEnabled(bool(drafts) and len(drafts) == len(takes))
         self.finish.setText(self._finish_words(drafts))
+
+    def _follow_placing(self, takes: list[Take]) -> None:
+        able = [take for take in takes if can_be_placed(take, self._spot_of(take))]
+        self.place.setEnabled(bool(able) and len(able) == len(takes))
+        is_again = any(take.placing is not None for take in able)
+        self.place.setText(f"&Place on the timeline{' again' if is_again else ''}")
+
+    def _spot_of(self, take: Take) -> Place | None:
+        return spot_of(self._studio.shots.get(take.shot_id))
 
     def _finish_words(self, drafts: list[Take]) -> str:
         jobs = [self._studio.jobs.get(take.job_id) for take in drafts]

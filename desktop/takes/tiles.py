@@ -43,6 +43,7 @@ from PySide6.QtWidgets import (
 
 from desktop import theme
 from desktop.queue.words import stage_words
+from desktop.resolve.words import Placed, placed, spot_of
 from desktop.studio import Studio
 from desktop.takes.thumbnails import BOX, Thumbnails, moment_at, moment_size, num_moments, place_of
 from freeswim.errors import FreeswimError
@@ -196,6 +197,10 @@ class TakesModel(QAbstractListModel):
         """How far a job is, as the studio said last."""
         return self._studio.progress.get(job.id)
 
+    def placed(self, take: Take) -> Placed | None:
+        """What became of a take inside Resolve; None: it goes to no timeline by itself."""
+        return placed(take, spot_of(self._studio.shots.get(take.shot_id)))
+
     def forget_files(self) -> None:
         """Ask anew: another studio may serve by now, and what was gone may be back."""
         self._asked.clear()
@@ -271,6 +276,8 @@ class TakesModel(QAbstractListModel):
         words += ["draft"] if row.is_draft else []
         words += ["new"] if row.id in self.unseen else []
         words += [f"seed {row.seed}", f"{row.width} by {row.height}"]
+        if (there := self.placed(row)) is not None:
+            words += [f"in Resolve: {there.sentence.rstrip('.')}"]
         if (problem := self.problem_of(row)) is not None:
             words.append(problem.message)
         return ", ".join(words)
@@ -280,11 +287,13 @@ class TakesModel(QAbstractListModel):
             return f"<qt>{html.escape(row.prompt)}</qt>" if row.prompt else ""
         job = self._studio.jobs.get(row.job_id)
         text = settings_text(row, job.request if job else self.requests.get(row.id, {}))
-        problem = self.problem_of(row)
-        if problem is not None:
-            said = f"<p>{html.escape(problem.message)} {html.escape(problem.hint)}</p></qt>"
-            text = text.removesuffix("</qt>") + said
-        return text
+        notes: list[str] = []
+        if (there := self.placed(row)) is not None:
+            notes.append(there.sentence)
+        if (problem := self.problem_of(row)) is not None:
+            notes.append(f"{problem.message} {problem.hint}")
+        said = "".join(f"<p>{html.escape(note)}</p>" for note in notes)
+        return f"{text.removesuffix('</qt>')}{said}</qt>"
 
 
 class TileDelegate(QStyledItemDelegate):
@@ -358,10 +367,17 @@ class TileDelegate(QStyledItemDelegate):
         glyph, word, colour = self._state_of(take)
         left = self._state(painter, first, f"{glyph} {word}".strip(), glyph, colour)
         _write(painter, left, self._model.title_of(take), theme.TEXT)
-        _write(painter, second, f"Seed {take.seed}", theme.SECONDARY)
         draft = " · Draft" if take.is_draft and word != "Draft" else ""
-        size = size_words(take.width, take.height)
-        _write(painter, third, f"{size}{draft}", theme.SECONDARY)
+        size = f"{size_words(take.width, take.height)}{draft}"
+        there = self._model.placed(take)
+        if there is None:
+            _write(painter, second, f"Seed {take.seed}", theme.SECONDARY)
+            _write(painter, third, size, theme.SECONDARY)
+            return
+        mark = QRect(second.left() - 1, second.center().y() - 6, 13, 13)
+        theme.icon("place", there.colour).paint(painter, mark)
+        _write(painter, second.adjusted(17, 0, 0, 0), there.short, there.colour)
+        _write(painter, third, size, theme.SECONDARY)  # the seed is in the tip
 
     def _state_of(self, take: Take) -> tuple[str, str, str]:
         """Glyph, word and colour of what matters most of a take."""

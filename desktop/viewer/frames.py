@@ -131,7 +131,7 @@ class Frames:
             kind.startswith("mxf") and stream.codec_context.has_b_frames
         )
         tick = stream.time_base
-        first = _first_time(self.path, container, stream) if is_stamped else None
+        first = first_time(self.path, container, stream) if is_stamped else None
         if first is None or not tick:
             return
         self._is_stamped, self._origin = True, first
@@ -189,7 +189,7 @@ class Frames:
         return -((1 - 2 * Fraction(picture.pts - self._origin) / self._step) // 2)
 
 
-def _first_time(path: Path, container: InputContainer, stream: VideoStream) -> int | None:
+def first_time(path: Path, container: InputContainer, stream: VideoStream) -> int | None:
     """Time stamp of the first picture shown, which need not be the first one stored."""
     packets = (packet for packet in container.demux(stream) if packet.size)
     try:

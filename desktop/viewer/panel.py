@@ -36,8 +36,9 @@ from desktop.viewer.canvas import Canvas, Mode, Words
 from desktop.viewer.counter import Counter
 from desktop.viewer.frames import Clip
 from desktop.viewer.player import Pair, Player
+from desktop.viewer.sound import LOUDEST, Sound
 from desktop.viewer.stills import save_still
-from desktop.viewer.transport import ScrubBar, TimecodeField
+from desktop.viewer.transport import ScrubBar, TimecodeField, VolumeSlider
 from freeswim import paths
 from freeswim.errors import FreeswimError, RequestError
 
@@ -47,11 +48,14 @@ WIPE_STEP = 0.02  # of the frame's width
 _HELD_S = 0.3  # a key that is down for longer is held, not tapped
 _CALM_MS = 120  # without another size, before pictures are made in the new one
 _NOTE_MS = 8000
-_NARROW_PX = 700  # below, the buttons lie in two rows
+_NARROW_PX = 730  # below, the buttons lie in two rows
 _POLL_MS = 50
 _FULL_SPEED = 0.9  # of its rate, below which a clip's speed is told
 
 _EMPTY = "Send clips from Resolve (Workspace ▸ Scripts ▸ FreeSwim),\nor drop video files here."
+
+_NATIVE = QKeySequence.SequenceFormat.NativeText
+_FULL = {Mode.A: 0, Mode.B: 1}  # modes that show one clip in full -> which it is
 
 Slot = Callable[[], object]
 
@@ -69,19 +73,23 @@ class Viewer(QWidget):
         self._studio = studio
         self._counter = Counter.of(Fraction(24))
         self._preview_job = ""
-        self._toggled: tuple[Mode, float] | None = None  # the mode before T, and when it went down
+        self._toggled: tuple[Mode, int, float] | None = None  # before T, and when it went down
+        self._heard = 1  # A, 0, or B, 1, as it was chosen last
         self._saving: list[Future[Path]] = []
         self._savers = ThreadPoolExecutor(1, "stills")
         self.player = Player(self)
+        self.sound = Sound(self.player, self)
         self.canvas = Canvas()
         self.scrub = ScrubBar()
+        self.volume = VolumeSlider(LOUDEST)
         self._menu = [*self._play_actions(), None, *self._compare_actions()]
-        self._menu += [None, *self._view_actions()]
+        self._menu += [None, *self._view_actions(), None, *self._sound_actions()]
         self.addActions([action for action in self._menu if action is not None])
         self.timecode = TimecodeField(self.actions_for)
         self._build()
         self._connect()
         self._show_course()
+        self._show_sound()
 
     # ------------------------------------------------------------------------------ for the window
 
@@ -206,12 +214,21 @@ class Viewer(QWidget):
             self.save,
         ]
 
+    def _sound_actions(self) -> list[QAction | None]:
+        make = self._action
+        self.mute = make(
+            "&Mute", "Shift+M", self._set_muted, "sound", "Keep the volume, hear nothing"
+        )
+        self.mute.setCheckable(True)
+        self.other = make("&Hear the Other Clip", "Shift+T", self._hear_other, "", "A instead of B")
+        return [self.mute, self.other]
+
     def _action(self, text: str, key: str, slot: Slot, icon: str = "", tip: str = "") -> QAction:
         action = QAction(text, self)
         action.setShortcut(QKeySequence(key))
         action.setShortcutContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
         words = text.replace("&", "")
-        shown = action.shortcut().toString(QKeySequence.SequenceFormat.NativeText)
+        shown = action.shortcut().toString(_NATIVE)
         action.setStatusTip(tip or words)
         action.setToolTip(f"{tip or words} ({shown})")
         if icon:
@@ -290,6 +307,11 @@ class Viewer(QWidget):
         row.addWidget(_button(self.one_to_one))
         row.addWidget(_button(self.fit))
         row.addWidget(_button(self.save))
+        row.addSpacing(8)
+        self.speaker = _button(self.mute)
+        self.speaker.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        row.addWidget(self.speaker)
+        row.addWidget(self.volume)
         return row
 
     def _connect(self) -> None:
@@ -301,6 +323,9 @@ class Viewer(QWidget):
         self.timecode.left.connect(self.canvas.setFocus)
         self.canvas.sizes_changed.connect(self._take_sizes)
         self.canvas.mode_changed.connect(lambda _: self._show_mode())
+        self.volume.valueChanged.connect(self.sound.set_volume)
+        self.sound.changed.connect(self._show_sound)
+        self.sound.failed.connect(self._say_sound)
         self.canvas.dropped.connect(self._take_drop)
         self._note_timer.timeout.connect(self.note.hide)
         self._sizes = (QSize(), QSize())
@@ -352,6 +377,7 @@ class Viewer(QWidget):
             labels = [self.canvas.label(name) for name in "ab" if getattr(pair, name)]
             self.canvas.setAccessibleDescription(", ".join([*labels, self._words(pair).left]))
             self.swap.setEnabled(len(pair.sides) == 2)
+            self._listen()
 
     def _words(self, pair: Pair | None = None, *, is_waiting: bool = False) -> Words:
         pair = pair or self.canvas.pair
@@ -395,6 +421,31 @@ class Viewer(QWidget):
     def _show_mode(self) -> None:
         for mode, action in self._modes.items():
             action.setChecked(mode is self.canvas.mode)
+        self._listen()
+
+    def _listen(self) -> None:
+        """Hear what is shown in full; of two that are seen, the one chosen last that has sound."""
+        shown, has = self.canvas.shown_mode, self.sound.has_sound
+        if shown in _FULL:
+            self.sound.listen(_FULL[shown])
+        else:
+            self.sound.listen(self._heard if has(self._heard) else 1 - self._heard)
+        self.other.setEnabled(shown not in _FULL and has(0) and has(1))
+
+    def _show_sound(self) -> None:
+        sound = self.sound
+        self._listen()
+        why, key = sound.why_silent, self.mute.shortcut().toString(_NATIVE)
+        self.mute.setChecked(sound.is_muted)
+        self.mute.setIcon(theme.icon("muted" if sound.is_muted or why else "sound"))
+        self.mute.setIconText("AB"[sound.side] if sound.has_sound(sound.side) else "–")
+        heard = f"{'Muted: sound' if sound.is_muted else 'Sound'} of {'AB'[sound.side]}"
+        self.mute.setToolTip(f"{why or heard} ({key})")
+        self.volume.setToolTip(f"Volume {sound.volume} %")
+        self.volume.setValue(sound.volume)
+
+    def _say_sound(self, error: FreeswimError) -> None:
+        self._say(f"{error} The picture is not touched by it. {error.hint}", is_failure=True)
 
     def _say(self, words: str, *, is_failure: bool = False) -> None:
         """Say it on the picture's lower edge; a failure stays until something else is done."""
@@ -437,20 +488,29 @@ class Viewer(QWidget):
     def _mark_out(self) -> None:
         self.player.mark(self.player.marks[0], self.canvas.pair.position)
 
+    def _set_muted(self) -> None:
+        self.sound.set_muted(self.mute.isChecked())
+
+    def _hear_other(self) -> None:
+        self._heard = 1 - self.sound.side
+        self._listen()
+
     def _set_mode(self, mode: Mode) -> None:
+        self._heard = _FULL.get(mode, self._heard)
         self.canvas.set_mode(mode)
         self._show_mode()
 
     def _toggle(self) -> None:
-        self._toggled = self.canvas.mode, time.monotonic()
+        self._toggled = self.canvas.mode, self._heard, time.monotonic()
         self._set_mode(Mode.A if self.canvas.mode is Mode.B else Mode.B)
 
     def keyReleaseEvent(self, event: QKeyEvent) -> None:
         """T was held: as it was before."""
         if event.key() == Qt.Key.Key_T and not event.isAutoRepeat() and self._toggled is not None:
-            mode, since = self._toggled
+            mode, heard, since = self._toggled
             self._toggled = None
             if time.monotonic() - since > _HELD_S:
+                self._heard = heard
                 self._set_mode(mode)
         super().keyReleaseEvent(event)
 

@@ -5,7 +5,8 @@ shown at the same moment: in the same frame where both have one rate, else in th
 is. What is shown is a pair, always whole: nothing of one moment stands beside something of another.
 
 The clock waits for pictures that are late, rather than showing others; what it shows late, it drops
-where the next one is already there.
+where the next one is already there. Sound has a clock of its own, the device's: `sound` moves this
+one by it, a little at a time.
 """
 
 from __future__ import annotations
@@ -59,6 +60,24 @@ class Pair:
         return [side for side in (self.a, self.b) if side is not None]
 
 
+@dataclass(frozen=True, eq=False)  # every run is another, whatever it is like
+class Run:
+    """The way of the clock from when it begins to play: step by step, from frame to frame."""
+
+    begun_at: int  # frame
+    speed: int  # times the clip's speed; negative: backwards
+    course: range  # frames in which it stays
+    is_looping: bool
+    frame_rate: Fraction
+
+    def place(self, step: int) -> int:
+        """The frame after so many steps."""
+        place = self.begun_at + step * self.speed
+        if self.is_looping:
+            return self.course.start + (place - self.course.start) % len(self.course)
+        return min(max(place, self.course[0]), self.course[-1])
+
+
 class Player(QObject):
     """Plays, stops and seeks. Positions are frames of its own clock, from 0."""
 
@@ -71,7 +90,10 @@ class Player(QObject):
         self.num_frames = 0  # 0: nothing is loaded
         self.frame_rate = Fraction(24)
         self.position = 0  # where it is to be; what is shown may still be on its way there
-        self.speed = 0  # times the clip's speed; negative: backwards
+        self.run: Run | None = None  # None: it stands
+        self.num_slips = (
+            0  # how often it waited for pictures, so that what plays beside it is ahead
+        )
         self.marks: tuple[int | None, int | None] = (None, None)  # in and out, both shown
         self.is_looping = True
         self.is_loading = False  # clips of which nothing is known yet; others are still shown
@@ -83,7 +105,7 @@ class Player(QObject):
         self._is_shown = True  # what is at `position`
         self._is_in_marks = False  # whether it plays only what lies between them
         self._since = 0.0  # when it began to wait, or to play
-        self._begun_at = self._step = 0  # where it began to play, and pictures shown since
+        self._step = 0  # of the run, that is shown
         self._times: deque[float] = deque(maxlen=60)  # of the last pictures
         self._timer = QTimer(self, interval=_TICK_MS, timerType=Qt.TimerType.PreciseTimer)
         self._timer.timeout.connect(self._tick)
@@ -154,7 +176,28 @@ class Player(QObject):
     @property
     def is_playing(self) -> bool:
         """Whether the clock runs."""
-        return self.speed != 0
+        return self.run is not None
+
+    @property
+    def speed(self) -> int:
+        """Times the clip's speed; negative: backwards; 0: it stands."""
+        return self.run.speed if self.run else 0
+
+    @property
+    def elapsed_s(self) -> float:
+        """Of the run, by the clock."""
+        return time.perf_counter() - self._since
+
+    def turn_back(self, by_s: float) -> None:
+        """Move the clock of the run, on where `by_s` is negative; the pictures follow."""
+        self._since += by_s
+
+    def sounding(self, index: int) -> Clip | None:
+        """The clip with sound that is shown as A, 0, or as B, 1."""
+        reel = self._reels[index]
+        is_hidden = index == 0 and self._preview is not None
+        has_sound = reel is not None and reel.facts is not None and reel.facts.has_audio
+        return reel.clip if reel is not None and has_sound and not is_hidden else None
 
     @property
     def shown_per_s(self) -> float:
@@ -179,7 +222,8 @@ class Player(QObject):
         first, last = (course[0], course[-1]) if speed > 0 else (course[-1], course[0])
         if self.position == last or self.position not in course:
             self.position = first
-        self.speed, self._begun_at, self._step = speed, self.position, -1
+        self.run = Run(self.position, speed, course, self.is_looping, self.frame_rate)
+        self._step = -1
         self._times.clear()
         self._since = time.perf_counter()
         self._await()
@@ -187,9 +231,9 @@ class Player(QObject):
 
     def stop(self) -> None:
         """Stop the clock at what is shown."""
-        if self.speed:
-            self.position = self._place(max(0, self._step))
-            self.speed = 0
+        if self.run is not None:
+            self.position = self.run.place(max(0, self._step))
+            self.run = None
             self._await()
             self.changed.emit()
 
@@ -204,7 +248,7 @@ class Player(QObject):
         """Stop at a frame, the nearest that there is."""
         if not self.num_frames:
             return
-        was_playing, self.speed = self.is_playing, 0
+        was_playing, self.run = self.is_playing, None
         self.position = min(max(position, 0), self.num_frames - 1)
         self._await()
         if was_playing:
@@ -244,14 +288,6 @@ class Player(QObject):
         is_bound = self._is_in_marks or (self.is_looping and self.position in self.marked)
         return self.marked if is_bound and self.marked else range(self.num_frames)
 
-    def _place(self, step: int) -> int:
-        """Where playing is after so many steps."""
-        course = self._course()
-        place = self._begun_at + step * self.speed
-        if self.is_looping:
-            return course.start + (place - course.start) % len(course)
-        return min(max(place, course[0]), course[-1])
-
     def _await(self) -> None:
         """What is shown is not what is to be shown."""
         if not self.is_playing:
@@ -268,8 +304,8 @@ class Player(QObject):
                 return
             self.is_loading = False
             self._lay_out()
-        elif self.is_playing:
-            self._play_on()
+        elif self.run is not None:
+            self._play_on(self.run)
         elif not self._is_shown:
             self._want(self.position, 1)
             self._show(self.position)
@@ -286,25 +322,25 @@ class Player(QObject):
         num_frames = max(-int(-longest * rate // 1), int(has_any))
         if (num_frames, rate) != (self.num_frames, self.frame_rate):
             self.num_frames, self.frame_rate = num_frames, rate
-            self.position, self.speed, self.marks = 0, 0, (None, None)
+            self.position, self.run, self.marks = 0, None, (None, None)
         self.changed.emit()
         self._await()
 
-    def _play_on(self) -> None:
+    def _play_on(self, run: Run) -> None:
         now, rate = time.perf_counter(), float(self.frame_rate)
-        due = int((now - self._since) * rate)
-        self._want(self._place(self._step + 1), self.speed)
+        due = max(0, int((now - self._since) * rate))
+        self._want(run.place(self._step + 1), run.speed)
         for step in range(due, self._step, -1):
-            if self._show(self._place(step)):
+            if self._show(run.place(step)):
                 self._step = step
                 self._times.append(now)
                 break
         most = max(1, int(_PATIENCE_S * rate))
         if due - self._step > most:
             self._since = now - (self._step + most) / rate
-        self.position = self._place(max(0, self._step))
-        course = self._course()
-        if not self.is_looping and self.position == course[-1 if self.speed > 0 else 0]:
+            self.num_slips += 1
+        self.position = run.place(max(0, self._step))
+        if not run.is_looping and self.position == run.course[-1 if run.speed > 0 else 0]:
             self.stop()
 
     def _want(self, position: int, speed: int) -> None:

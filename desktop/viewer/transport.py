@@ -1,4 +1,4 @@
-"""Where the playhead is: a bar to drag it along, a field to type it into."""
+"""What the keys move, for the mouse: the playhead, by a bar and a field; how loud it is."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from PySide6.QtGui import (
     QPaintEvent,
     QPen,
     QPolygon,
+    QWheelEvent,
 )
 from PySide6.QtWidgets import QLineEdit, QSlider, QWidget
 
@@ -107,6 +108,33 @@ class ScrubBar(QSlider):
     def _x(self, frame: int) -> int:
         room = self.width() - _HANDLE_PX
         return _HANDLE_PX // 2 + round(room * frame / max(1, self.maximum()))
+
+
+class VolumeSlider(QSlider):
+    """How loud. The wheel moves it only while it has the focus."""
+
+    def __init__(self, loudest: int) -> None:
+        super().__init__(Qt.Orientation.Horizontal)
+        self.setAccessibleName("Volume")
+        self.setStatusTip("How loud it is")
+        self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        self.setRange(0, loudest)
+        self.setValue(loudest)
+        self.setPageStep(10)
+        self.setFixedWidth(56)
+        self.setMinimumHeight(24)
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        """Somebody who scrolls past changes nothing."""
+        if self.hasFocus():
+            super().wheelEvent(event)
+        else:
+            event.ignore()
+
+    def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
+        """As loud as it is."""
+        if event.button() == Qt.MouseButton.LeftButton:
+            self.setValue(self.maximum())
 
 
 class TimecodeField(QLineEdit):

@@ -113,7 +113,7 @@ class FirstRun(QWidget):
         self.gpu = Fact("GPU")
         self.storage = Fact("Storage", "Show takes", "Use existing models…")
         self.model = Fact("Model", "Download", "More…")
-        self.resolve = Fact("DaVinci Resolve", "Install the menu entry")
+        self.resolve = Fact("DaVinci Resolve", "Install the menu entries")
         self.facts = (self.gpu, self.storage, self.model, self.resolve)
         self.sample = QPushButton("Make a sample")
         self.skip = QPushButton("Skip")

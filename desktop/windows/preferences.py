@@ -101,6 +101,7 @@ class PreferencesWindow(QWidget):
         if self.resolve is None:
             self.resolve = self._resolve()
             self._add_page(2, "Resolve", self.resolve)
+            self._show_preferences()
         self.resolve_words.setText(words)
         self.install.setVisible(can_install)
 
@@ -176,9 +177,18 @@ class PreferencesWindow(QWidget):
         page, column = _page("Resolve")
         self.resolve_words = QLabel(wordWrap=True)
         self.resolve_words.setTextFormat(Qt.TextFormat.PlainText)
-        self.install = _button("Install the menu entry", self.resolve_wanted.emit)
+        self.install = _button("Install the menu entries", self.resolve_wanted.emit)
         column.addWidget(self.resolve_words)
         column.addLayout(_row(self.install))
+        column.addSpacing(10)
+        self.comes_forward = QCheckBox(
+            "&Come to the front when Resolve sends a shot without a prompt"
+        )
+        self.comes_forward.clicked.connect(
+            lambda is_on: self._remembered.prefer(comes_forward=is_on)
+        )
+        asked = _note("And when something chosen in Resolve went wrong. Else the taskbar tells.")
+        _add(column, self.comes_forward, asked)
         column.addStretch(1)
         return page
 
@@ -223,6 +233,8 @@ class PreferencesWindow(QWidget):
     def _show_preferences(self) -> None:
         chosen = self._remembered.preferences
         self.keep_awake.setChecked(awake.is_wanted())
+        if self.resolve is not None:
+            self.comes_forward.setChecked(chosen.comes_forward)
         self.ask_at_close.setChecked(chosen.ask_at_close)
         self.notify[chosen.notifications].setChecked(True)
 

@@ -4,7 +4,7 @@
 
 The clips are panned pictures with grain, written by FreeSwim's own codec table. `first pass` plays
 what was hardly decoded before; `again` plays the loop out of memory. What is shown is counted where it is
-painted.
+painted. `sound` is what hearing a small clip takes beside seeing it, on the device of this machine.
 """
 
 from __future__ import annotations
@@ -35,10 +35,13 @@ from desktop.studio import Studio
 from desktop.viewer.canvas import Mode
 from desktop.viewer.frames import Clip, Frames, Renderer
 from desktop.viewer.panel import Viewer
-from freeswim.video.writer import write_video
+from desktop.viewer.speakers import Speakers
+from freeswim.video.writer import Audio, write_video
+from tests.desktop.viewer_sounds import noise, write_source
 
 WIDTH, HEIGHT = 3840, 2160
 CORES = os.cpu_count() or 1
+RATE = 48_000
 GOAL = 12  # pictures a second, of two clips
 
 
@@ -56,6 +59,7 @@ def main() -> None:
         place = given.folder or Path(folder)
         clips = [_clip(place, name, given.codec, given.frames) for name in ("Source", "Take 1")]
         rows = [*_parts(clips[0], QSize(width, height)), *_played(clips, QSize(width, height))]
+        rows += _heard(Path(folder))
     table = Table("", "measured")
     for row in rows:
         table.add_row(*row)
@@ -152,6 +156,42 @@ def _played(clips: list[Clip], size: QSize) -> list[tuple[str, str]]:
     rows.append(("pictures in memory", f"{viewer.player.num_bytes / 1e6:.0f} MB"))
     rows.append(("the process", f"{psutil.Process().memory_info().rss / 1e6:.0f} MB"))
     return rows
+
+
+def _heard(folder: Path) -> list[tuple[str, str]]:
+    """Of a clip that is so small that its pictures cost little."""
+    begun = time.perf_counter()
+    speakers = Speakers()
+    speakers.start()
+    rows = [("sound: opening the device", f"{(time.perf_counter() - begun) * 1e3:.0f} ms")]
+    while speakers.rate and not speakers.num_played and time.perf_counter() - begun < 2:
+        speakers.write(np.zeros((min(480, speakers.num_free), speakers.channels), np.float32))
+        _spin(5)
+    if not speakers.num_played:
+        return [*rows, ("sound", "this machine has no device that plays")]
+    rows.append(("sound: until it plays", f"{(time.perf_counter() - begun) * 1e3:.0f} ms"))
+    speakers.stop()
+    source = write_source(folder / "source.mov", noise(0, 4, RATE), RATE, num_frames=100)
+    black = [np.zeros((36, 64, 3), np.uint16)] * 100
+    shape = {"width": 64, "height": 36, "frame_rate": Fraction(25), "num_frames": 100}
+    spent: list[float] = []
+    for name, audio in (("heard", Audio(source)), ("mute", None)):
+        write_video(folder / f"{name}.mp4", black, audio=audio, **shape)
+        viewer = Viewer(Studio())
+        viewer.show()
+        viewer.show_clips(None, Clip(folder / f"{name}.mp4", name))
+        while not viewer.canvas.pair.sides:
+            _spin(5)
+        _spin(1000)
+        cpu = time.process_time()
+        viewer.player.play()
+        _spin(4000)
+        spent.append((time.process_time() - cpu) / 4)
+        viewer.close()
+        viewer.deleteLater()
+        _spin(100)
+    heard, mute = (f"{share * 100:.1f} %" for share in spent)
+    return [*rows, ("sound: of one core while playing", f"{heard} with it, {mute} without")]
 
 
 def _rate(viewer: Viewer, times: list[float]) -> str:

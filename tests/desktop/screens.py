@@ -16,9 +16,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Literal
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
+from pydantic import JsonValue
 from PySide6.QtCore import QDeadlineTimer, QEventLoop, Qt
 from PySide6.QtWidgets import QApplication, QWidget
 
@@ -30,11 +32,27 @@ from desktop.trouble import Trouble
 from desktop.window import SAMPLE_PROMPT, Window
 from freeswim.errors import StudioError
 from freeswim.studio import client
-from freeswim.studio.job import Changes, Failure, Job, JobState, QueueMode, Reason
+from freeswim.studio.job import (
+    Changes,
+    Failure,
+    Job,
+    JobState,
+    Placing,
+    PlacingState,
+    QueueMode,
+    Reason,
+    Shot,
+    Verdict,
+)
+from freeswim.studio.resolve.links import LinkNow, WhereNow
+from freeswim.studio.resolve.placer import News, ResolveNow
+from freeswim.studio.resolve.planner import ResolveSettings, Verb
 from freeswim.studio.runner import JobProgress
 
 PATIENCE_S = 240.0
-FOR_README = {"compare": "window", "running": "running", "models": "models"}
+FOR_README = {
+    "compare": "window", "running": "running", "models": "models", "resolve-wish": "resolve",
+}  # fmt: skip
 
 
 class Camera:
@@ -163,6 +181,141 @@ def shoot_queue(window: Window, studio: Studio, camera: Camera, job: Job) -> Non
     tell(studio)
 
 
+def shoot_resolve(window: Window, studio: Studio, camera: Camera) -> None:
+    """DaVinci Resolve in the app: nobody there, an editor at work, what arrived, where takes went."""
+    window.resolve._timer.stop()  # from here on it is told what there is
+    window.show_resolve.setChecked(True)
+    settle(2.0)  # the plugin's doctor
+    camera.shoot(window, "resolve-not-connected")
+    place = {
+        "project": "p", "project_name": "Harbor", "timeline": "t", "timeline_name": "Reel 2",
+        "rate": "24000/1001", "is_drop_frame": False, "start_frame": 86400,
+        "record_frame": 86640, "num_frames": 120,
+    }  # fmt: skip
+    now = time.time()
+    news = [
+        said(now - 5, "generate_at_playhead", "1 shot kept: write the prompt in FreeSwim."),
+        said(now - 90, "fill_gap", "The playhead is in no gap between two clips.",
+             hint="Park it in the gap, and choose this again.", is_error=True),
+        said(now - 600, "generate_from_markers", "3 shots queued."),
+    ]  # fmt: skip
+    inside = resolve_now(news)
+    window.resolve._hear(inside)
+    wish = {"preset": "demo", "request": {"kind": "text", "prompt": "", "frames": 41}, "takes": 1}
+    shot = Shot(
+        id="c" * 16, name="Shot", created_at=time.time(), seq=1,
+        placement={"resolve": place, "places_by_itself": True, "wish": wish},
+    )  # fmt: skip
+    studio._take_in(
+        Changes(seq=1, is_whole=True, mode=QueueMode.RUN, shots=[shot], jobs=[], takes=[])
+    )
+    settle(1.0)
+    camera.shoot(window, "resolve-wish")
+    shoot_placings(window, studio, camera, place)
+    window.resolve._hear({**inside, "state": "busy", "message": BUSY})
+    camera.shoot(window, "resolve-waits-for-you")
+    lua = resolve_now([], version="21.1.0.17", transport="mailbox", timeline="")
+    window.resolve._hear(lua)
+    camera.shoot(window, "resolve-no-timeline")
+    window.show_resolve.setChecked(False)
+    window.banner.take_back("resolve")
+
+
+def shoot_placings(
+    window: Window, studio: Studio, camera: Camera, place: dict[str, JsonValue]
+) -> None:
+    """Takes that went to the timeline, and such as did not; shots that came with their prompts."""
+    shots = [
+        Shot(
+            id=f"{number:016x}", name=f"Gull {number}", created_at=time.time() + 60, seq=1,
+            placement={
+                "resolve": {**place, "record_frame": 86400 + 240 * number},
+                "wish": {"preset": "demo", "request": {"prompt": "a gull"}, "takes": 1},
+            },
+        )
+        for number in (71, 72, 73)
+    ]  # fmt: skip
+    window.settings.form.prompt.clearFocus()
+    real = list(studio.takes.values())
+    placings = (
+        Placing(state=PlacingState.PLACED, message="On V2 at 01:11:20:00.", track=2,
+                record_frame=86400 + 240 * 71),
+        Placing(state=PlacingState.WAITING, message="Finished. Resolve is not connected."),
+        Placing(state=PlacingState.POOL, message="In the media pool only, in the bin 'FreeSwim': "
+                "its marker, at 01:11:20:00, was deleted."),
+        Placing(state=PlacingState.FAILED, message="Resolve cannot read Gull.mov."),
+        Placing(state=PlacingState.WANTED),
+    )  # fmt: skip
+    takes = [
+        real[number % len(real)].model_copy(
+            update={
+                "id": f"{900 + number:016x}", "number": number + 1, "shot_id": shots[0].id,
+                "verdict": Verdict.APPROVED if number == 0 else Verdict.NEW, "placing": placing,
+                "shot_name": shots[0].name,
+            }
+        )
+        for number, placing in enumerate(placings)
+    ]  # fmt: skip
+    for take in takes:
+        window.takes.model.files[take.id] = window.takes.model.files[real[take.number % 2 - 1].id]
+    changes = Changes(seq=1, is_whole=True, mode=QueueMode.RUN, shots=shots, jobs=[], takes=takes)
+    studio._take_in(changes)
+    settle(1.5)
+    window.banner.take_back("refused")  # the studio knows nothing of these takes
+    camera.shoot(window, "resolve-arrived-and-placed")
+    window._show_arrived([shots[0].id])
+
+
+BUSY = "Resolve does not go on: look whether a window of it waits for you."
+
+
+def said(at: float, verb: Verb, message: str, **more: Any) -> News:
+    """A sentence of the studio's."""
+    return News(at=at, verb=verb, message=message, **more)
+
+
+def resolve_now(
+    news: list[News],
+    *,
+    version: str = "20.3.2.9",
+    transport: Literal["http", "mailbox"] = "http",
+    timeline: str = "t",
+) -> dict[str, Any]:
+    """What /resolve says while somebody is connected."""
+    where = WhereNow(
+        page="edit",
+        project="p",
+        project_name="Harbor",
+        timeline=timeline,
+        timeline_name="Reel 2" if timeline else "",
+        rate="24000/1001",
+        is_drop_frame=False,
+        start_timecode="01:00:00:00",
+    )
+    link = LinkNow(
+        product="DaVinci Resolve",
+        version=version,
+        edition="free",
+        transport=transport,
+        is_owner=True,
+        page="edit",
+        project="p",
+        timeline=timeline,
+        where=where,
+        seconds_silent=12.0 if transport == "mailbox" else 0.0,
+        busy_seconds=0.0,
+    )
+    now = ResolveNow(
+        state="connected",
+        message="",
+        links=[link],
+        settings=ResolveSettings(),
+        wishes=[],
+        news=news,
+    )
+    return now.model_dump(mode="json")
+
+
 def shoot_trouble(window: Window, studio: Studio, camera: Camera) -> None:
     """What an editor is told when something is missing."""
     low = {"gpus": [], "slots": [], "disk": {"free_bytes": 4_100_000_000}, "host": {}}
@@ -192,6 +345,7 @@ def shoot_companions(window: Window, camera: Camera) -> None:
         companion.close()
     window._show_shortcuts()
     camera.shoot(window.shortcuts, "shortcuts")
+    window.shortcuts.close()
 
 
 def main() -> None:
@@ -218,6 +372,7 @@ def main() -> None:
         try:
             job = shoot_real(window, studio, camera)
             shoot_companions(window, camera)
+            shoot_resolve(window, studio, camera)
             shoot_queue(window, studio, camera, job)
             shoot_trouble(window, studio, camera)
         finally:

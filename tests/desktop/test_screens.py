@@ -28,7 +28,7 @@ def test_pictures_of_every_state(tmp_path: Path, scale: int):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     pictures = {path.stem: QImage(str(path)) for path in tmp_path.glob("*.png")}
-    assert len(pictures) == 23
+    assert len(pictures) == 28
     window = pictures["compare"]
     assert (window.width(), window.height()) == (1440 * scale, 860 * scale)
     corner = window.pixelColor(4 * scale, window.height() // 2)
