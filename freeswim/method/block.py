@@ -26,14 +26,14 @@ def in_pieces(transformer: WanTransformer3DModel) -> Iterator[None]:
     blocks: Any = transformer.blocks
     with ExitStack() as stack:
         for block in blocks:
-            stack.enter_context(_replaced(_innermost(block), partial(_forward, block)))
+            stack.enter_context(_replaced(*_innermost(block), partial(_forward, block)))
         yield
 
 
 @contextmanager
 def left_out(block: Any) -> Iterator[None]:
     """The feed-forward of a block gives what it is given meanwhile."""
-    with _replaced(block.ffn, lambda hidden_states: hidden_states):
+    with _replaced(block.ffn, "forward", lambda hidden_states: hidden_states):
         yield
 
 
@@ -80,23 +80,26 @@ def _modulation(table: Tensor, temb: Tensor, piece: slice) -> list[Tensor]:
     return list((table.unsqueeze(0) + temb[:, piece].float()).unbind(dim=2))
 
 
-def _innermost(block: Any) -> Any:
-    """Whose `forward` is the block's own: the block, or the first of diffusers' hooks around it.
+def _innermost(block: Any) -> tuple[Any, str]:
+    """Where the block's own forward is, inside all of diffusers' hooks: an object and a name of it.
 
-    Hooks that bring the block's weights have to go on doing so.
+    Hooks that bring the block's weights, or leave it out, have to go on doing so.
     """
     registry = getattr(block, "_diffusers_hook", None)
-    return registry._fn_refs[0] if registry is not None and registry._fn_refs else block
+    if registry is None or not registry._fn_refs:
+        return block, "forward"
+    first = registry._fn_refs[0]
+    return first, "forward" if first.original_forward is None else "original_forward"
 
 
 @contextmanager
-def _replaced(owner: Any, forward: Callable[..., Tensor]) -> Iterator[None]:
+def _replaced(owner: Any, name: str, forward: Callable[..., Tensor]) -> Iterator[None]:
     """Another forward meanwhile; what was there comes back, whatever happens."""
-    own = vars(owner).get("forward")  # of whoever hooked it, else the class's
-    owner.forward = forward
+    own = vars(owner).get(name)  # of whoever hooked it, else the class's
+    setattr(owner, name, forward)
     try:
         yield
     finally:
-        del owner.forward
+        delattr(owner, name)
         if own is not None:
-            owner.forward = own
+            setattr(owner, name, own)

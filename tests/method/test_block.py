@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from diffusers import WanTransformer3DModel
+from diffusers import FirstBlockCacheConfig, WanTransformer3DModel
 from tiny_wan import NEGATIVE, NUM_BLOCKS, TEXT, latents_of, noise, tiny_transformer
 from torch import Tensor
 
@@ -119,6 +119,18 @@ def test_hooks_that_bring_the_weights_go_on_doing_so(monkeypatch: pytest.MonkeyP
         torch.testing.assert_close(forward(transformer), whole, rtol=1e-5, atol=1e-5)
     assert brought == list(transformer.blocks)
     assert sizes == [42, 42]
+
+
+def test_hooks_that_compute_in_its_place_go_on_doing_so(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(limits.TOKENS_AT_ONCE, "cpu", 42)
+    transformer = tiny_transformer()
+    sizes = count_calls(transformer.blocks[-1].norm1)
+    transformer.enable_cache(FirstBlockCacheConfig(threshold=1e9))
+    with in_pieces(transformer), transformer.cache_context("cond"):
+        forward(transformer)
+        assert sizes == [42, 42]
+        forward(transformer)
+        assert sizes == [42, 42]
 
 
 def test_full_branch_leaves_out_the_feed_forward_that_nobody_uses():
