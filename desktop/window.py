@@ -142,7 +142,7 @@ class Window(QMainWindow):
         studio, remembered = self._studio, self._remembered
         self.export = ExportWindow(studio)
         self.models = ModelsWindow(studio)
-        self.preferences = PreferencesWindow(studio, remembered)
+        self.preferences = PreferencesWindow(studio, remembered, self.resolve)
         self.first_run = FirstRun(studio, remembered)
         self.report = ReportWindow(studio, self._unsent)
         self.shortcuts = ShortcutsWindow()

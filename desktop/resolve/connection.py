@@ -44,6 +44,8 @@ class Resolve(QObject):
         studio.connected.connect(self._begin)
         studio.lost.connect(self._on_lost)
         studio.resolve_changed.connect(self._look)
+        if studio.is_connected:
+            self._begin()
 
     def do(self, verb: Verb) -> None:
         """Begin a verb where the editor is in Resolve now; `happened` or `refused` tells."""

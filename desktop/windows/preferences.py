@@ -24,6 +24,8 @@ from PySide6.QtWidgets import (
 )
 
 from desktop.remembered import Notify, Place, Preferences, Remembered, WindowState, folder
+from desktop.resolve.connection import Resolve
+from desktop.resolve.settings import ResolveSettingsForm
 from desktop.studio import Studio
 from desktop.windows.shortcuts import ShortcutTable
 from freeswim import paths
@@ -55,10 +57,15 @@ class PreferencesWindow(QWidget):
     resolve_wanted = Signal()  # its menu entry is to be installed
 
     def __init__(
-        self, studio: Studio, remembered: Remembered, parent: QWidget | None = None
+        self,
+        studio: Studio,
+        remembered: Remembered,
+        resolve: Resolve,
+        parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent, Qt.WindowType.Window)
         self._studio, self._remembered = studio, remembered
+        self.resolve_settings = ResolveSettingsForm(resolve, studio)
         self._before: tuple[Preferences, WindowState] | None = None  # a reset, to be undone
         self.setWindowTitle("Preferences")
         self.pages = QListWidget()
@@ -81,7 +88,7 @@ class PreferencesWindow(QWidget):
         row.setSpacing(20)
         row.addWidget(self.pages)
         row.addWidget(self._stack, 1)
-        self.resize(720, 460)
+        self.resize(720, 520)
         self._show_preferences()
         remembered.preferences_changed.connect(lambda _: self._show_preferences())
         studio.connected.connect(self.look)
@@ -189,6 +196,7 @@ class PreferencesWindow(QWidget):
         )
         asked = _note("And when something chosen in Resolve went wrong. Else the taskbar tells.")
         _add(column, self.comes_forward, asked)
+        column.addWidget(self.resolve_settings)
         column.addStretch(1)
         return page
 

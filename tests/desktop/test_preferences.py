@@ -15,10 +15,12 @@ from PySide6.QtWidgets import (
 from pytestqt.qtbot import QtBot
 
 from desktop.remembered import Notify, Preferences, Remembered
+from desktop.resolve.connection import Resolve
+from desktop.resolve.settings import ResolveSettingsForm
 from desktop.studio import Studio
 from desktop.windows.preferences import PreferencesWindow
 from freeswim import paths
-from freeswim.studio import awake
+from freeswim.studio import awake, client
 
 # The platform of the tests has no window manager.
 pytestmark = pytest.mark.qt_log_ignore("propagateSizeHints", "raise\\(\\)")
@@ -33,7 +35,7 @@ def kept(home: Path) -> Remembered:
 
 @pytest.fixture
 def window(offline: Studio, kept: Remembered, qtbot: QtBot) -> PreferencesWindow:
-    window = PreferencesWindow(offline, kept)
+    window = PreferencesWindow(offline, kept, Resolve(offline))
     qtbot.addWidget(window)
     window.show()
     return window
@@ -162,6 +164,74 @@ def test_resolve_has_a_page_from_when_something_is_known_of_it(
     assert window.reset.isVisible()
 
 
+@pytest.fixture
+def form(studio: Studio, qtbot: QtBot) -> ResolveSettingsForm:
+    """How shots of Resolve's are made, in front of a real studio."""
+    form = ResolveSettingsForm(Resolve(studio), studio)
+    qtbot.addWidget(form)
+    form.show()
+    qtbot.waitUntil(lambda: form.isEnabled() and form.preset.count() > 3, timeout=20_000)
+    return form
+
+
+def test_how_shots_of_resolve_are_made_is_kept_by_the_studio(
+    form: ResolveSettingsForm, qtbot: QtBot
+):
+    assert form.preset.currentData() == "wan21-1.3b-1080p"
+    form.preset.setFocus()
+    qtbot.keyClicks(form.preset, "Demo")
+    form.preset.activated.emit(form.preset.currentIndex())
+    form.delivered.setCurrentIndex(1)
+    form.delivered.activated.emit(1)
+    for field, words in ((form.seconds, "12"), (form.handles, "24")):
+        field.setFocus()
+        field.selectAll()
+        qtbot.keyClicks(field, words)
+        qtbot.keyClick(field, Qt.Key.Key_Return)
+    form.marker_color.setCurrentText("Rose")
+    form.marker_color.activated.emit(form.marker_color.currentIndex())
+    form.as_take.click()
+    form.places_by_itself.click()
+
+    def is_kept() -> bool:
+        asked = client.connect()
+        assert asked is not None
+        return asked.get("/resolve")["settings"] == {
+            "preset": "demo",
+            "size": "preset",
+            "seconds": 12,
+            "handles": 24,
+            "marker_color": "Rose",
+            "as_take": True,
+            "places_by_itself": False,
+        }
+
+    qtbot.waitUntil(is_kept, timeout=20_000)
+
+
+def test_what_others_choose_for_resolve_is_shown(form: ResolveSettingsForm, qtbot: QtBot):
+    asked = client.connect()
+    assert asked is not None
+    form.seconds.setFocus()
+    form.seconds.selectAll()
+    qtbot.keyClicks(form.seconds, "3")  # half typed: neither sent nor lost
+    asked.patch("/resolve/settings", {"handles": 12, "as_take": True})
+    qtbot.waitUntil(lambda: form.handles.value() == 12 and form.as_take.isChecked(), timeout=20_000)
+    assert form.seconds.text() == "3 s"
+    assert asked.get("/resolve")["settings"]["seconds"] == 5
+
+
+def test_without_a_studio_nothing_of_resolve_can_be_chosen(offline: Studio, qtbot: QtBot):
+    form = ResolveSettingsForm(Resolve(offline), offline)
+    qtbot.addWidget(form)
+    form.show()
+    assert not form.isEnabled()
+    form.setEnabled(True)  # as if it had gone a moment ago
+    form.places_by_itself.click()
+    qtbot.waitUntil(form.refusal.isVisible)
+    assert form.refusal.text() == "The studio is not there yet. Try again in a moment."
+
+
 def test_the_shortcuts_are_those_of_the_actions(window: PreferencesWindow):
     window.shortcuts.show_actions([QAction("Play", window)])
     window.open_page("Shortcuts")
@@ -174,7 +244,7 @@ def test_without_a_studio_the_room_is_not_known(window: PreferencesWindow, qtbot
 
 
 def test_a_studio_tells_the_room_and_the_models(studio: Studio, qtbot: QtBot):
-    window = PreferencesWindow(studio, Remembered())
+    window = PreferencesWindow(studio, Remembered(), Resolve(studio))
     qtbot.addWidget(window)
     window.show()
     qtbot.waitUntil(lambda: window.takes_room.text().endswith(" GB free"), timeout=20_000)

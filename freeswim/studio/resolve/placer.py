@@ -273,6 +273,7 @@ class ResolveDesk:
         await self._desk.change(
             lambda store: store.set_resolve_settings(settings.model_dump_json())
         )
+        self._ring()
 
     async def drop(self, shot_id: str) -> Shot:
         """Forget a shot that waits for its prompt, and its marker. Raises NotFound, Conflict."""

@@ -45,6 +45,7 @@ OURS = "freeswim"  # begins the custom data of every marker that we follow
 MOST_SHOTS = 50  # of one verb
 MOST_TAKES = 16  # of one shot
 MOST_HANDLES = 240  # frames on each side
+MOST_SECONDS = 60  # of a shot whose length nobody says
 LONGEST_NAME = 60  # of a shot
 UHD = (3840, 2160)  # the largest that the free edition renders
 NEAR = 0.006  # frames per second: Resolve writes 23.976 for 24000/1001
@@ -163,7 +164,7 @@ class ResolveSettings(BaseModel):
 
     preset: str = Field(default="wan21-1.3b-1080p", max_length=100)
     size: Literal["uhd", "preset"] = "uhd"
-    seconds: int = Field(default=5, ge=1, le=60)  # of a shot whose length nobody says
+    seconds: int = Field(default=5, ge=1, le=MOST_SECONDS)  # of a shot whose length nobody says
     handles: int = Field(default=0, ge=0, le=MOST_HANDLES)  # frames of a remade clip, on each side
     marker_color: MarkerColor = "Mint"
     as_take: bool = False  # of the original clip, in its take selector, instead of a track of ours
