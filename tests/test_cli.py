@@ -456,7 +456,7 @@ sys.exit(main(sys.argv[1:]))
         [sys.executable, "-c", code, "generate", PROMPT, *large], capture_output=True, text=True
     )
     assert done.returncode == 5, done.stderr
-    assert "2048x2048, 9 frames: 1.5 GB of memory were not enough." in done.stderr
+    assert "2048x2048, 9 frames: 1.4 GB of memory were not enough." in done.stderr
     assert "This would fit: " in done.stderr
     assert files() == []
 

@@ -58,7 +58,8 @@ def _timeline(cut: Cut) -> otio.schema.Timeline:
     for index, track in enumerate(cut.tracks):
         timeline.tracks.append(_row(cut, index, track, otio.schema.TrackKind.Video, masters))
     for index, track in cut.sound_tracks().items():
-        timeline.tracks.append(_row(cut, index, track, otio.schema.TrackKind.Audio, masters))
+        if any(isinstance(item, Clip) for item in track.playing().items):  # else a pan of nothing
+            timeline.tracks.append(_row(cut, index, track, otio.schema.TrackKind.Audio, masters))
     return timeline
 
 

@@ -29,7 +29,7 @@ def read(path: Path) -> otio.schema.Timeline:
 
 
 def heard_by_track(cut: Cut) -> list[list[Shown]]:
-    """The sound that plays, by tracks of sound; the reader leaves out those without."""
+    """The sound that plays, by tracks of sound; the writer leaves out those without."""
     heard = [one for one in shown_sound(cut) if one.is_enabled]
     return [
         [one for one in heard if one.track == number] for number in range(len(cut.sound_tracks()))
@@ -96,6 +96,17 @@ def test_every_clip_that_plays_survives(cut: Cut) -> None:
     assert timeline.global_start_time is not None
     assert timeline.global_start_time.to_frames() == cut.start_frame
     assert timeline.name == cut.name.replace("\x07", " ")
+
+
+def test_a_track_whose_sound_is_all_disabled_leaves_nothing(tmp_path: Path) -> None:
+    media = replace(media_at("/media/koi.mov", FILM), num_channels=2)
+    off = Clip("off", media, start=0, num_frames=3, is_enabled=False)
+    on = replace(off, name="on", is_enabled=True)
+    tracks = (Track("V1", (off, off)), Track("V2", (on, on)))
+    cut = replace(demo_cut(FILM), tracks=tracks, markers=())
+    write_aaf(cut, tmp_path / "cut.aaf")
+    (sound,) = read(tmp_path / "cut.aaf").audio_tracks()
+    assert [clip.name for clip in sound.find_clips()] == ["on", "on"]
 
 
 @pytest.mark.parametrize("rate", RATES)
