@@ -10,6 +10,7 @@ import pytest
 from desktop import app
 
 if TYPE_CHECKING:  # Qt's system libraries may be missing: the tests say so, not this file
+    from pond import Pond
     from PySide6.QtWidgets import QApplication
     from pytestqt.qtbot import QtBot
 
@@ -91,3 +92,21 @@ def window(qtbot: QtBot, home: Path, look: None) -> Iterator[Window]:
     if (running := client.connect()) is not None:
         running.stop()
     assert troubles == []
+
+
+@pytest.fixture(scope="module")
+def pond(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pond]:
+    """A studio with a shot and its takes, for all tests of a file."""
+    from pond import stocked
+
+    with stocked(tmp_path_factory.mktemp("pond")) as pond:
+        yield pond
+
+
+@pytest.fixture
+def at_pond(qtbot: QtBot, pond: Pond, look: None) -> Iterator[Studio]:
+    """The window's side of it."""
+    from pond import beside
+
+    with beside(qtbot, pond) as studio:
+        yield studio

@@ -14,7 +14,7 @@ try:
 except ImportError as error:
     pytest.skip(f"system package for Qt is missing: {error}", allow_module_level=True)
 
-from pond import Pond, a_job, a_take, beside, stocked, tell
+from pond import Pond, a_job, a_take, tell
 from PySide6.QtCore import QPoint, Qt, QUrl
 from PySide6.QtGui import QAccessible, QAction, QDesktopServices, QGuiApplication, QImage
 from PySide6.QtWidgets import QAbstractButton, QApplication, QLabel
@@ -33,18 +33,6 @@ from freeswim.video.reader import read_frames
 pytestmark = pytest.mark.qt_log_ignore("does not support propagateSizeHints")
 
 LEFT = Qt.MouseButton.LeftButton
-
-
-@pytest.fixture(scope="module")
-def pond(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pond]:
-    with stocked(tmp_path_factory.mktemp("pond")) as pond:
-        yield pond
-
-
-@pytest.fixture
-def at_pond(qtbot: QtBot, pond: Pond, look: None) -> Iterator[Studio]:
-    with beside(qtbot, pond) as studio:
-        yield studio
 
 
 @pytest.fixture
