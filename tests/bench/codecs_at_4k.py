@@ -21,7 +21,7 @@ from typing import Any
 import av
 import numpy as np
 
-from freeswim.bench import peak_memory
+from freeswim.bench.speed import peak_memory
 from freeswim.machine import cpu_model
 from freeswim.video.codecs import CODECS, Codec
 from freeswim.video.reader import read_frames

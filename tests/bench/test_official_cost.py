@@ -11,7 +11,7 @@ import torch
 from diffusers import WanTransformer3DModel
 from safetensors.torch import load_file
 
-from freeswim.bench import relative_error
+from freeswim.bench.speed import relative_error
 from freeswim.method import RefineSettings, refine
 from freeswim.method.window import InwardWindow
 

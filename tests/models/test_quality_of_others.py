@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from freeswim.bench_quality import METHODS
+from freeswim.bench.plan import METHODS
 from freeswim.cli.main import main
 from freeswim.models import catalog
 

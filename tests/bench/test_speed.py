@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from freeswim import bench, bench_autoencoder
+from freeswim.bench import coding, speed
 from freeswim.cli.main import main
 from freeswim.errors import FreeswimError
 from freeswim.video.codecs import CODECS
@@ -75,7 +75,7 @@ def test_autoencoder_is_measured_against_diffusers_own_with_the_memory_of_both()
     tells_memory = Path("/proc/self/clear_refs").exists()
     for way, result in results.items():
         assert ("faster than diffusers" in result["ratios"]) == ("freeswim" in way)
-        assert (bench.PEAK in result["ratios"]) == tells_memory
+        assert (speed.PEAK in result["ratios"]) == tells_memory
         assert result["case"] == "64x48, 5 frames"
     ours, theirs = (results[f"decode and write, {by}"] for by in ("freeswim", "diffusers"))
     assert ours["ratios"]["faster than diffusers"] == theirs["seconds"] / ours["seconds"]
@@ -84,14 +84,14 @@ def test_autoencoder_is_measured_against_diffusers_own_with_the_memory_of_both()
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells it only")
 def test_peak_memory_is_that_of_the_work_alone():
-    before = bench_autoencoder._start_peak()
+    before = coding._start_peak()
     assert before is not None
     ballast = torch.ones(1 << 24)  # 64 MiB
     del ballast
-    above = bench_autoencoder._memory("VmHWM") - before
+    above = coding._memory("VmHWM") - before
     assert 60 << 20 < above < 72 << 20  # the kernel counts pages a little late
-    after = bench_autoencoder._start_peak()
-    assert after is not None and bench_autoencoder._memory("VmHWM") - after < 8 << 20
+    after = coding._start_peak()
+    assert after is not None and coding._memory("VmHWM") - after < 8 << 20
 
 
 def test_frames_that_the_autoencoder_does_not_have_are_refused(capsys):
@@ -100,13 +100,13 @@ def test_frames_that_the_autoencoder_does_not_have_are_refused(capsys):
 
 
 def test_a_way_of_coding_that_fails_is_named_with_what_it_said():
-    coding = bench_autoencoder.Coding("encode, freeswim", 64, 48, 5, "no such device", 1)
+    case = coding.Coding("encode, freeswim", 64, 48, 5, "no such device", 1)
     with pytest.raises(FreeswimError, match=r"encode, freeswim of 64x48 failed: .*device"):
-        bench_autoencoder.measure(coding)
+        coding.measure(case)
 
 
 def test_outside_a_checkout_the_official_cost_is_left_out_with_a_note(monkeypatch, capsys):
-    monkeypatch.setattr(bench, "OFFICIAL_COST", Path("nowhere.py"))
+    monkeypatch.setattr(speed, "OFFICIAL_COST", Path("nowhere.py"))
     report = run("refine")
     assert report["notes"] == ["Not a checkout: the official cost is left out."]
     assert not [result for result in report["results"] if "official" in result["way"]]
@@ -114,10 +114,10 @@ def test_outside_a_checkout_the_official_cost_is_left_out_with_a_note(monkeypatc
 
 
 def test_a_baseline_that_computes_something_else_is_no_baseline():
-    outputs = {name: torch.ones(3) for name in bench._passes(bench.SHAPES["quick"])}
+    outputs = {name: torch.ones(3) for name in speed._passes(speed.SHAPES["quick"])}
     outputs["official cost, interval 5"] = torch.full((3,), 1.01)
     with pytest.raises(FreeswimError, match="At interval 5"):
-        bench._agreement(outputs, torch.float32)
+        speed._agreement(outputs, torch.float32)
 
 
 def test_report_replaces_nothing_unless_told(capsys):
@@ -137,7 +137,7 @@ def test_one_thread_is_measured_in_processor_time_and_others_come_back(capsys):
 
 def test_ways_take_turns_so_that_drift_meets_all():
     order: list[str] = []
-    stopwatch = bench._Stopwatch(torch.device("cpu"), 2, lambda text: None, "wall")
+    stopwatch = speed._Stopwatch(torch.device("cpu"), 2, lambda text: None, "wall")
     stopwatch.alternate("", {name: lambda name=name: order.append(name) for name in "ab"})
     assert order == list("abab")
 

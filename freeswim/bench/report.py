@@ -14,8 +14,8 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 from freeswim import __version__
-from freeswim.bench_measures import Clip
-from freeswim.bench_quality import (
+from freeswim.bench.measures import Clip
+from freeswim.bench.plan import (
     COMPARED,
     DRAFT,
     EXACT,

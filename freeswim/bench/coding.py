@@ -59,7 +59,7 @@ def measure(coding: Coding) -> Cost:
     Raises:
         FreeswimError: the process failed; with the last line it said.
     """
-    command = [sys.executable, "-m", "freeswim.bench_autoencoder", json.dumps(asdict(coding))]
+    command = [sys.executable, "-m", "freeswim.bench.coding", json.dumps(asdict(coding))]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         last = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from freeswim import bench_blind, bench_report
-from freeswim.bench_measures import Clip, Floats, clip_figures, pond_prompts, true_render
-from freeswim.bench_quality import EXACT, METHODS, WINDOW, make_plan, run
+from freeswim.bench import blind, report
+from freeswim.bench.measures import Clip, Floats, clip_figures, pond_prompts, true_render
+from freeswim.bench.plan import EXACT, METHODS, WINDOW, make_plan
+from freeswim.bench.quality import run
 from freeswim.cli.main import main
 from freeswim.errors import RequestError
 from freeswim.models.demo.koi import render, sample_scene
@@ -61,7 +62,7 @@ def test_a_true_render_is_counted_without_error(factor: int, num_prompts: int) -
         assert clip.error == 0 and clip.found == prompt.count
         assert clip.color is not None and clip.color > 0.85
         assert clip.fine == 1 and clip.layout_db == pytest.approx(60)
-        assert factor == 1 or clip.seam < bench_report.SEAM_VISIBLE
+        assert factor == 1 or clip.seam < report.SEAM_VISIBLE
         assert clip.repetition < 0.7  # three alike are 2 / 3 at most
 
 
@@ -84,7 +85,7 @@ def test_what_is_enlarged_without_detail_has_little_fine_energy() -> None:
 def test_the_edge_of_a_tile_is_a_seam_and_nothing_in_the_pond_is(axis: int) -> None:
     for seed in range(6):
         frames = pond(seed, 256)
-        assert seam_score(frames) < bench_report.SEAM_VISIBLE
+        assert seam_score(frames) < report.SEAM_VISIBLE
         tiled = frames.swapaxes(0, axis).copy()
         tiled[128:] += 3 / 255  # hardly to be seen
         assert 1.5 < seam_score(tiled.swapaxes(0, axis)) < 3.5
@@ -158,12 +159,12 @@ def clip_of(method: str, error: float, *, seed: int = 0, factor: int = 4, **chan
 
 
 def test_a_mean_has_students_interval() -> None:
-    estimate = bench_report.estimate([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+    estimate = report.estimate([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
     assert estimate.mean == 3.5
     assert estimate.half == pytest.approx(2.571 * 1.8708 / 6**0.5, rel=0.02)  # t of 5 degrees
-    many = bench_report.estimate([float(value % 2) for value in range(48)])
+    many = report.estimate([float(value % 2) for value in range(48)])
     assert many.half == pytest.approx(2.0117 * 0.50529 / 48**0.5, rel=1e-3)
-    assert bench_report.estimate([7.0]) == bench_report.Estimate(7.0, 0.0)
+    assert report.estimate([7.0]) == report.Estimate(7.0, 0.0)
 
 
 def claims_of(**errors: float) -> dict[str, bool]:
@@ -177,7 +178,7 @@ def claims_of(**errors: float) -> dict[str, bool]:
             seam = errors.get("seam", 0.4)
             clips.append(clip_of(method.name, error + 0.1 * (seed % 2), seed=seed, seam=seam))
         clips.append(clip_of("draft", errors["draft"], seed=seed))
-    found = bench_report.claims(clips, plan)
+    found = report.claims(clips, plan)
     assert len(found) == 5
     names = ("draft", "window", "seams", "native", "interpolated")
     return {name: claim.holds for name, claim in zip(names, found, strict=True)}
@@ -200,9 +201,9 @@ def test_clips_that_nobody_can_count_have_no_such_columns() -> None:
         for name in ("draft", EXACT, WINDOW)
         for seed in range(3)
     ]
-    text = bench_report.markdown(clips, plan)
+    text = report.markdown(clips, plan)
     assert "count error" not in text and "colour" not in text and "layout dB" in text
-    assert len(bench_report.claims(clips, plan)) == 1
+    assert len(report.claims(clips, plan)) == 1
 
 
 # ------------------------------------------------------------------------------------- a quick run
@@ -285,7 +286,7 @@ def test_sides_are_shuffled_by_the_seed(quick: Path, tmp_path: Path) -> None:
     keys = []
     for seed in (1, 1, 2, 3):
         folder = tmp_path / f"kit-{len(keys)}"
-        bench_blind.make_kit(quick / "units/manifest.json", folder, seed=seed)
+        blind.make_kit(quick / "units/manifest.json", folder, seed=seed)
         keys.append((folder / "key/key.json").read_text("utf-8"))
     assert keys[0] == keys[1] and len(set(keys)) > 1
 
@@ -299,7 +300,7 @@ def test_answers_are_counted_by_the_key(kit: Path, capsys: pytest.CaptureFixture
     lines = [f"{name},{side.upper()}," for name, side in for_ours.items()]
     lines[-1] = lines[-1].split(",")[0] + ",same,"
     (kit / "answers.csv").write_text("pair,better,why\n" + "\n".join(lines) + "\n")
-    scores = bench_blind.score(kit)
+    scores = blind.score(kit)
     ours = sum(one.preferred[one.ways.index(EXACT)] for one in scores)
     assert (ours, sum(sum(one.preferred) for one in scores), sum(one.same for one in scores)) == (
         3, 3, 1,
@@ -308,13 +309,13 @@ def test_answers_are_counted_by_the_key(kit: Path, capsys: pytest.CaptureFixture
     assert EXACT in capsys.readouterr().out
     (kit / "answers.csv").write_text("pair,better,why\npair-01,upper,\n")
     with pytest.raises(RequestError, match="'upper'"):
-        bench_blind.score(kit)
+        blind.score(kit)
 
 
 def test_a_coin_falls_unevenly_by_chance() -> None:
-    assert bench_blind.coin_chance(5, 5) == 1
-    assert bench_blind.coin_chance(10, 0) == pytest.approx(2 / 1024)
-    assert bench_blind.coin_chance(0, 0) == 1
+    assert blind.coin_chance(5, 5) == 1
+    assert blind.coin_chance(10, 0) == pytest.approx(2 / 1024)
+    assert blind.coin_chance(0, 0) == 1
 
 
 def video(path: Path) -> None:
@@ -339,5 +340,5 @@ def test_a_manifest_that_is_none_is_refused(content: str, said: str, tmp_path: P
     (tmp_path / "a.mov").write_bytes(b"")
     (tmp_path / "manifest.json").write_text(content)
     with pytest.raises(RequestError, match=said):
-        bench_blind.make_kit(tmp_path / "manifest.json", tmp_path / "kit")
+        blind.make_kit(tmp_path / "manifest.json", tmp_path / "kit")
     assert not (tmp_path / "kit").exists()

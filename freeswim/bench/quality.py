@@ -1,9 +1,8 @@
 """`freeswim bench quality`: what the method is worth, in pictures that can be counted.
 
 Every prompt is drafted at native size; every method makes the same draft larger, from the same
-noise; bench_measures.py says what became of it. A unit of the work is one prompt, one seed and one
-size, and is a file in the folder of the run: a run that is started again goes on, and several
-processes share the units.
+noise; measures.py says what became of it. plan.py lists the units of the work, and each is a file
+in the folder of the run: a run that is started again goes on, and several processes share them.
 
 For the demo checkpoint the pond is counted and compared with true renders. For others, whose
 pictures nobody can count, those columns are left out; what takes the place of the truth is the
@@ -12,7 +11,6 @@ enlarged draft.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import subprocess
 import sys
@@ -29,14 +27,26 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from freeswim.bench_measures import Clip, Floats, Prompt, clip_figures, pond_prompts, true_render
+from freeswim.bench.measures import Clip, Floats, clip_figures, true_render
+from freeswim.bench.plan import (
+    CODED_TRUTH,
+    COMPARED,
+    DRAFT,
+    ENLARGED,
+    METHODS,
+    TRUTH,
+    Method,
+    Plan,
+    Unit,
+    file_stem,
+)
 from freeswim.errors import FreeswimError, RequestError
 from freeswim.generate import Story, base_pass, draft_frames, load_checkpoint, read_prompt
 from freeswim.method.denoise import refine
 from freeswim.method.schedule import add_noise
-from freeswim.method.settings import Guidance, RefineSettings
+from freeswim.method.settings import RefineSettings
 from freeswim.models.conditioning import Text
-from freeswim.models.loading import Components, check_checkpoint, checkpoint_folder, choose_device
+from freeswim.models.loading import Components, choose_device
 from freeswim.output import publish, workspace
 from freeswim.presets import load_preset
 from freeswim.quiet import quiet_libraries
@@ -44,140 +54,9 @@ from freeswim.request import Request
 from freeswim.video import autoencoder
 from freeswim.video.writer import write_video
 
-FACTORS = (2, 4)
-STRONGER = 0.15  # above the preset's strength: the second one that is measured
 FIRST_SEED = 700
-SHOWN = 6  # units of each size whose pictures and clips are kept
-FRAMES = 9  # of a clip of the demo; 4n + 1
 LOOK_EVERY = 0.5  # seconds between looks at the workers
 PICTURE = 160  # pixels along the longer side of a picture in a sheet
-
-DRAFT, ENLARGED = "draft", "bilinear"
-TRUTH, CODED_TRUTH = "true render", "true render, coded"
-
-
-@dataclass(frozen=True)
-class Method:
-    """One way of making a draft larger."""
-
-    name: str
-    guidance: Guidance
-    interval: int = 1
-    is_whole: bool = False  # a window as large as the frame: attention is full
-
-
-FULL, WINDOW = "full attention", "window only"
-EXACT = "FreeSwim, interval 2"
-METHODS = (
-    Method(FULL, "none", is_whole=True),
-    Method(WINDOW, "none"),
-    Method("FreeSwim, interval 1", "full", 1),
-    Method(EXACT, "full", 2),
-    Method("FreeSwim, interval 5", "full", 5),
-    Method("native guidance, interval 2", "native", 2),
-    Method("interpolated, interval 2", "interpolated", 2),
-)
-COMPARED = (EXACT, WINDOW, FULL)  # in a blind test
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All that decides the figures of a run; JSON."""
-
-    preset: str
-    prompts: tuple[str, ...]  # none: the pond's own round
-    num_prompts: int
-    num_seeds: int
-    factors: tuple[int, ...]
-    strengths: tuple[float, ...]
-    frames: int
-    base_steps: int
-    refine_steps: int
-    weights: str  # SHA-256 of the checkpoint's transformer and autoencoder
-
-    def all_prompts(self) -> list[Prompt]:
-        """The prompts, in their order."""
-        if self.prompts:
-            return [Prompt(text) for text in self.prompts]
-        return pond_prompts(self.num_prompts)
-
-    def units(self) -> list[Unit]:
-        """Of which the run consists; the small ones first, and all seeds of one after the other."""
-        return [
-            Unit(index, seed, factor)
-            for factor in self.factors
-            for seed in range(self.num_seeds)
-            for index in range(self.num_prompts)
-        ]
-
-
-@dataclass(frozen=True)
-class Unit:
-    """One prompt, one seed, one size."""
-
-    prompt: int  # which
-    seed: int  # which
-    factor: int  # how many times the native size
-
-    @property
-    def name(self) -> str:
-        """Of its files."""
-        return f"{self.factor}x-{self.prompt:02}-{self.seed}"
-
-    @property
-    def is_shown(self) -> bool:
-        """Whether pictures and clips of it are kept."""
-        return self.seed == 0 and self.prompt < SHOWN
-
-
-def make_plan(
-    preset: str = "demo",
-    *,
-    quick: bool = False,
-    prompts: Sequence[str] = (),
-    num_prompts: int = 24,
-    num_seeds: int = 2,
-    frames: int | None = None,
-) -> Plan:
-    """What a run measures.
-
-    Args:
-        preset: whose checkpoint, sizes and settings are used.
-        quick: what shows that it runs, no more.
-        prompts: to be shown by a checkpoint that does not know the pond.
-        frames: of each clip; None: the preset's own, for the demo FRAMES.
-
-    Raises:
-        FreeswimError: no such preset; no prompts for another checkpoint than the demo's.
-    """
-    defaults = load_preset(preset).defaults
-    request = Request.parse({"kind": "text", "prompt": "koi", **defaults, "draft": False})
-    check_checkpoint(request.model)
-    is_pond = request.model.repository is None
-    if not (is_pond or prompts):
-        raise RequestError(
-            f"{request.model.title} does not know the pond.",
-            hint="Give prompts, one a line, with --prompts FILE.",
-        )
-    strength = request.refine.strength
-    plan = Plan(
-        preset=preset,
-        prompts=tuple(prompts),
-        num_prompts=len(prompts) or num_prompts,
-        num_seeds=num_seeds,
-        factors=FACTORS,
-        strengths=(strength, min(1.0, round(strength + STRONGER, 4))),
-        frames=frames or (FRAMES if is_pond else request.frames),
-        base_steps=request.base.steps,
-        refine_steps=request.refine.steps,
-        weights=_digest(request),
-    )
-    if quick:
-        return replace(
-            plan, num_prompts=min(2, plan.num_prompts), num_seeds=1, factors=(2,), frames=5,
-            strengths=(strength,), base_steps=4, refine_steps=5,
-        )  # fmt: skip
-    return plan
 
 
 def run(
@@ -249,7 +128,7 @@ def _work_together(
         for number in range(workers):
             said = stack.enter_context((folder / f"worker-{number}.log").open("w"))
             argument = json.dumps([str(folder), device, number, workers, threads])
-            command = [sys.executable, "-m", "freeswim.bench_quality", argument]
+            command = [sys.executable, "-m", "freeswim.bench.quality", argument]
             processes.append(subprocess.Popen(command, stdout=said, stderr=said))
             stack.callback(processes[-1].wait)
             stack.callback(processes[-1].kill)
@@ -456,12 +335,6 @@ def _keep_pictures(
         )  # fmt: skip
 
 
-def file_stem(unit: str, method: str, strength: float | None) -> str:
-    """Name of the files of one clip, without their ending."""
-    words = "".join(letter if letter.isalnum() else "-" for letter in method.lower())
-    return f"{unit}-{words}" + ("" if strength is None else f"-{strength}")
-
-
 def _written(frames: Floats) -> Iterator[np.ndarray]:
     for frame in frames:
         yield (frame * 65535).round().astype(np.uint16)
@@ -477,17 +350,6 @@ def _replace(place: Path, write: Callable[[Path], object]) -> None:
         part = folder / place.name
         write(part)
         publish(part, place, overwrite=True)
-
-
-def _digest(request: Request) -> str:
-    """SHA-256 of the weights that decide pictures."""
-    found = hashlib.sha256()
-    folder = checkpoint_folder(request.model)
-    for part in ("transformer", "transformer_2", "vae"):
-        for file in sorted((folder / part).glob("*.safetensors")):
-            with file.open("rb") as content:
-                found.update(hashlib.file_digest(content, "sha256").digest())
-    return found.hexdigest()
 
 
 def main(argument: str) -> None:

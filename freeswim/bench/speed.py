@@ -8,7 +8,7 @@ ratios against
 * the official cost: tests/bench/official_cost.py, our own plain reading of what the official
   program computes. It is not part of the installed package: it is found beside the package in a
   checkout, and without it that column is left out. No option names another file, for it is run;
-* diffusers' own coding of video in tiles (bench_autoencoder.py), with the memory that both take.
+* diffusers' own coding of video in tiles (coding.py), with the memory that both take.
 
 The transformer is random: what it costs does not depend on what it has learned.
 """
@@ -41,7 +41,8 @@ import torch
 from diffusers import WanTransformer3DModel
 from torch import Tensor
 
-from freeswim import __version__, bench_autoencoder
+from freeswim import __version__
+from freeswim.bench import coding
 from freeswim.errors import FreeswimError, RequestError
 from freeswim.machine import cpu_model
 from freeswim.method import RefineSettings, refine
@@ -56,7 +57,7 @@ Benchmark = Literal["attention", "refine", "autoencoder", "write"]
 Clock = Literal["wall", "processor"]
 BENCHMARKS: tuple[Benchmark, ...] = ("attention", "refine", "autoencoder", "write")
 
-CHECKOUT = Path(__file__).parents[1]
+CHECKOUT = Path(__file__).parents[2]
 OFFICIAL_COST = CHECKOUT / "tests" / "bench" / "official_cost.py"
 
 INTERVALS = (2, 5)  # refresh intervals that the official cost is measured at
@@ -452,13 +453,13 @@ def _bench_autoencoder(shape: Shape, stopwatch: _Stopwatch) -> list[Result]:
     """Every way of coding in a process of its own, in turn. Encoders are children: wall clock."""
     width, height = shape.coded_size
     case = f"{width}x{height}, {shape.coded_frames} frames"
-    costs: dict[str, list[bench_autoencoder.Cost]] = {way: [] for way in bench_autoencoder.WAYS}
+    costs: dict[str, list[coding.Cost]] = {way: [] for way in coding.WAYS}
     for number in range(stopwatch.num_rounds):
         stopwatch.on_note(f"autoencoder {case}, round {number + 1} of {stopwatch.num_rounds}")
         for way, measured in costs.items():
             measured.append(
-                bench_autoencoder.measure(
-                    bench_autoencoder.Coding(
+                coding.measure(
+                    coding.Coding(
                         way, width, height, shape.coded_frames,
                         str(stopwatch.device), torch.get_num_threads(),
                     )
@@ -471,7 +472,7 @@ def _bench_autoencoder(shape: Shape, stopwatch: _Stopwatch) -> list[Result]:
     results: list[Result] = []
     for way, rounds in seconds.items():
         ratios: dict[str, float] = {}
-        baseline = way.replace("freeswim", bench_autoencoder.BASELINE)
+        baseline = way.replace("freeswim", coding.BASELINE)
         if baseline != way:
             ratios["faster than diffusers"] = _ratio(seconds[baseline], rounds)
         peaks = [cost.peak_bytes for cost in costs[way] if cost.peak_bytes is not None]

@@ -1,0 +1,1 @@
+"""How fast the method is on a machine, and what it is worth in pictures."""
