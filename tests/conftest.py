@@ -18,9 +18,6 @@ os.environ.update(
     HF_HUB_OFFLINE="1",
     OMP_WAIT_POLICY="PASSIVE",
 )
-# Tests side by side share the cores, with all that they start.
-if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
-    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // workers))
 
 # What FreeSwim keeps on a machine: a person's own stays out of it.
 _home = tempfile.TemporaryDirectory(prefix="freeswim-home-")
@@ -78,20 +75,3 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if missing := [reason for reason in skipped if "system package" in reason]:
         reporter.write_line(f"CI lacks what tests need: {missing}", red=True)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What the thorough tests found, in numbers."""
-    found = [
-        (name, fact)
-        for reports in terminalreporter.stats.values()
-        for report in reports
-        if isinstance(report, pytest.TestReport) and report.when == "teardown"  # it has them all
-        for name, fact in report.user_properties
-    ]
-    if rows := [fact for name, fact in found if name == "chaos"]:
-        terminalreporter.section("chaos")
-        for row in rows:
-            terminalreporter.write_line(str(row))
-    if requests := sum(int(str(fact)) for name, fact in found if name == "hostile requests"):
-        terminalreporter.write_line(f"hostile: {requests} requests over bare sockets")

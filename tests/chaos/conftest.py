@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from studio_process import StudioProcess, Zygote
 
+ROWS = pytest.StashKey[list[str]]()
+
 Report = Callable[..., None]
 
 
@@ -38,15 +40,22 @@ def studio(home: Path, tmp_path: Path, zygote: Zygote) -> Iterator[StudioProcess
 
 
 @pytest.fixture
-def report(
-    request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
-) -> Report:
+def report(request: pytest.FixtureRequest) -> Report:
     """Says a row of results at the end of the session; seconds are added."""
     began = time.monotonic()
+    rows = request.config.stash.setdefault(ROWS, [])
 
     def add(**facts: object) -> None:
         facts["seconds"] = f"{time.monotonic() - began:.1f}"
         words = ", ".join(f"{name} {fact}" for name, fact in facts.items())
-        record_property("chaos", f"{request.node.name}: {words}")
+        rows.append(f"{request.node.name}: {words}")
 
     return add
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What the tests found, in numbers."""
+    if rows := terminalreporter.config.stash.get(ROWS, []):
+        terminalreporter.section("chaos")
+        for row in rows:
+            terminalreporter.write_line(row)

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -69,9 +69,7 @@ def studio(process: subprocess.Popen[bytes], place: Place) -> Speaker:
     return Speaker(found.port, found.token, place.home)
 
 
-@pytest.fixture(autouse=True)
-def count_requests(record_property: Callable[[str, object], None]) -> Iterator[None]:
-    """How much was tried; said at the end of the session."""
-    before = Speaker.sent
-    yield
-    record_property("hostile requests", Speaker.sent - before)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How much was tried."""
+    if Speaker.sent:
+        terminalreporter.write_line(f"hostile: {Speaker.sent} requests over bare sockets")
