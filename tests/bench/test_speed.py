@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -24,8 +27,33 @@ def run(*arguments: str) -> dict:
     return json.loads(Path("freeswim-bench.json").read_text("utf-8"))
 
 
-def test_all_prints_tables_and_writes_the_machine_versions_and_commit(capsys):
-    report = run("all")
+@dataclass(frozen=True)
+class Whole:
+    """What `freeswim bench all` wrote and said."""
+
+    report: dict
+    out: str
+    err: str
+
+    def of(self, benchmark: str) -> dict[str, dict]:
+        """Its results, by their ways."""
+        every = self.report["results"]
+        return {one["way"]: one for one in every if one["benchmark"] == benchmark}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        contextlib.chdir(tmp_path_factory.mktemp("bench")),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        return Whole(run("all"), out.getvalue(), err.getvalue())
+
+
+def test_all_prints_tables_and_writes_the_machine_versions_and_commit(whole: Whole):
+    report = whole.report
     assert set(report) == {
         "machine", "versions", "commit", "shape", "clock", "results", "notes",
     }  # fmt: skip
@@ -39,14 +67,13 @@ def test_all_prints_tables_and_writes_the_machine_versions_and_commit(capsys):
     )
     for result in report["results"]:
         assert result["seconds"] > 0 and len(result["rounds"]) == 1
-    shown = capsys.readouterr()
     for word in ("tiled", "official", "h264", "frames/s", "freeswim-bench.json"):
-        assert word in shown.out
-    assert "round 1 of 1" in shown.err
+        assert word in whole.out
+    assert "round 1 of 1" in whole.err
 
 
-def test_refine_is_measured_against_full_attention_and_the_official_cost_and_agrees():
-    results = {result["way"]: result for result in run("refine")["results"]}
+def test_refine_is_measured_against_full_attention_and_the_official_cost_and_agrees(whole: Whole):
+    results = whole.of("refine")
     for interval in (2, 5):
         ours = results[f"freeswim, interval {interval}"]
         assert set(ours["ratios"]) == {"faster than full attention", "faster than official cost"}
@@ -56,8 +83,8 @@ def test_refine_is_measured_against_full_attention_and_the_official_cost_and_agr
         }
 
 
-def test_window_attention_is_compared_with_full_attention_and_with_the_ideal():
-    full, tiled = run("attention")["results"]
+def test_window_attention_is_compared_with_full_attention_and_with_the_ideal(whole: Whole):
+    full, tiled = whole.of("attention").values()
     assert full["ratios"] == {"faster than full": 1, "× ideal": 1}
     share = 5 * 7 / (10 * 12)  # of the keys, in windows of 5 by 7 on 10 by 12 tokens
     assert tiled["ratios"]["× ideal"] == pytest.approx(
@@ -65,9 +92,8 @@ def test_window_attention_is_compared_with_full_attention_and_with_the_ideal():
     )
 
 
-def test_autoencoder_is_measured_against_diffusers_own_with_the_memory_of_both():
-    report = run("autoencoder")
-    results = {result["way"]: result for result in report["results"]}
+def test_autoencoder_is_measured_against_diffusers_own_with_the_memory_of_both(whole: Whole):
+    results = whole.of("autoencoder")
     assert list(results) == [
         "decode and write, freeswim", "decode and write, diffusers",
         "encode, freeswim", "encode, diffusers",
@@ -79,7 +105,7 @@ def test_autoencoder_is_measured_against_diffusers_own_with_the_memory_of_both()
         assert result["case"] == "64x48, 5 frames"
     ours, theirs = (results[f"decode and write, {by}"] for by in ("freeswim", "diffusers"))
     assert ours["ratios"]["faster than diffusers"] == theirs["seconds"] / ours["seconds"]
-    assert bool(report["notes"]) == (not tells_memory)
+    assert bool(whole.report["notes"]) == (not tells_memory)
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells it only")
@@ -143,6 +169,6 @@ def test_ways_take_turns_so_that_drift_meets_all():
 
 
 def test_for_programs_there_is_one_event(capsys):
-    run("write", "--json")
+    run("attention", "--json")
     shown = capsys.readouterr()
     assert json.loads(shown.out)["event"] == "bench"

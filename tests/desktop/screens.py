@@ -59,7 +59,7 @@ class Camera:
     """Takes the pictures, and sees that none is blank."""
 
     def __init__(self, folder: Path, *, for_readme: bool) -> None:
-        self.folder, self._for_readme = folder, for_readme
+        self.folder, self.for_readme = folder, for_readme
         folder.mkdir(parents=True, exist_ok=True)
 
     def shoot(self, widget: QWidget, name: str) -> None:
@@ -71,7 +71,7 @@ class Camera:
             for y in range(0, image.height(), 8)
         }
         assert len(colours) > 8, f"{name} is blank"
-        if not self._for_readme:
+        if not self.for_readme:
             assert image.save(str(self.folder / f"{name}.png"))
         elif name in FOR_README:
             file = self.folder / f"{FOR_README[name]}.webp"
@@ -83,6 +83,7 @@ def settle(seconds: float = 0.15) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         QApplication.processEvents(QEventLoop.ProcessEventsFlag.AllEvents, QDeadlineTimer(20))
+        time.sleep(0.01)  # the worker needs the processor more than we do
 
 
 def until(holds: Callable[[], object]) -> None:
@@ -118,6 +119,8 @@ def shoot_real(window: Window, studio: Studio, camera: Camera) -> Job:
     until(lambda: window.settings.button.text() == "Add to queue")
     camera.shoot(window, "no-shots")
     window._make_sample()
+    if not camera.for_readme:  # smaller takes are made sooner
+        window.settings.form.tune({"width": 256, "height": 256})
     until(lambda: window.settings.button.isEnabled())
     camera.shoot(window, "ready")
     window.settings.send()
