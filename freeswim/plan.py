@@ -316,7 +316,10 @@ class _Bytes:
         piece = min(tokens, TOKENS_AT_ONCE[self.device_type])
         inside = 2 * element * figures.ffn_width * piece * at_once
         if self.request.kind == "image" and self.checkpoint.takes_text:
-            row += 36 * width  # a modulation for every token: the first frame's timestep is 0
+            # The first frame's timestep is 0, so every token has a modulation of its own: the blocks'
+            # six and the last norm's, kept all the while; in float32 where they are used.
+            row = max(attention, norm + 8 * width) + 7 * element * width
+            inside += 28 * width * piece * at_once
         latents = 4 * figures.autoencoder.latent_channels * figures.patch**2
         return inside + tokens * (at_once * row + 8 * figures.head_dim + 3 * latents)
 
