@@ -79,7 +79,7 @@ def kill_in(
         is_there = progress is not None and progress["stage"] == stage and progress["step"] > 0
         return job["attempt"] if is_there and job["attempt"] > after else 0
 
-    attempt = until(under_way, f"the job does not come to {stage}", seconds=60)
+    attempt = until(under_way, f"the job does not come to {stage}", seconds=300)
     killed = [studio.pid] if is_daemon else workers(studio.pid)
     for pid in killed:
         kill(pid)

@@ -112,13 +112,13 @@ class Bench:
                 return None
             return job if job["state"] in ("done", "failed") else None
 
-        job = until(ended, "the job does not end", seconds=10)
+        job = until(ended, "the job does not end", seconds=60)
         if job["state"] == "failed":
             failure = job["failure"]
             assert failure["code"] in TYPED and failure["message"] and self.has_fired, failure
             assert job_id not in {take["job_id"] for take in self.client().get("/takes")["takes"]}
             self.client().post(f"/jobs/{job_id}/retry")
-            job = until(ended, "the job does not end when it is tried again", seconds=10)
+            job = until(ended, "the job does not end when it is tried again", seconds=60)
         assert job["state"] == "done", job["failure"]
 
     def renew(self) -> None:

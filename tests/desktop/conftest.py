@@ -57,7 +57,7 @@ def studio(qtbot: QtBot, home: Path, look: None) -> Iterator[Studio]:
     from freeswim.studio import client
 
     studio = Studio()
-    with qtbot.waitSignal(studio.connected, timeout=30_000):
+    with qtbot.waitSignal(studio.connected, timeout=120_000):
         studio.start()
     yield studio
     studio.close()
@@ -81,7 +81,7 @@ def window(qtbot: QtBot, home: Path, look: None) -> Iterator[Window]:
     remembered.prefer(is_introduced=True)
     window = Window(studio, remembered, trouble)
     qtbot.addWidget(window)
-    with qtbot.waitSignal(studio.connected, timeout=30_000), qtbot.waitActive(window):
+    with qtbot.waitSignal(studio.connected, timeout=120_000), qtbot.waitActive(window):
         window.show()
         window.activateWindow()
         studio.start()

@@ -74,7 +74,7 @@ def beside(qtbot: QtBot, pond: Pond) -> Iterator[Studio]:
         pond.client.patch(f"/takes/{take['id']}", {"verdict": "new"})
     pond.client.post("/jobs/cancel")
     studio = Studio()
-    with qtbot.waitSignal(studio.connected, timeout=30_000):
+    with qtbot.waitSignal(studio.connected, timeout=120_000):
         studio.start()
     yield studio
     studio.close()

@@ -70,7 +70,7 @@ def takes_of_pond(studio: Studio) -> list[Any]:
 
 def done(window: ExportWindow, qtbot: QtBot) -> None:
     """Press the button, and wait until it is done."""
-    with qtbot.waitSignal(window.command.ended, timeout=60_000):
+    with qtbot.waitSignal(window.command.ended, timeout=180_000):
         qtbot.mouseClick(window.go, LEFT)
 
 
@@ -108,7 +108,7 @@ def test_a_shot_is_exported_for_an_editor_and_verified_by_keyboard_alone(
         "Export 1 shot",
     )
     window.go.setFocus()
-    with qtbot.waitSignal(window.command.ended, timeout=60_000) as ended:
+    with qtbot.waitSignal(window.command.ended, timeout=180_000) as ended:
         qtbot.keyClick(window.go, Qt.Key.Key_Space)
         assert window.cancel.isVisible() and not window.go.isVisible()
         assert QApplication.focusWidget() is window.cancel
@@ -120,7 +120,7 @@ def test_a_shot_is_exported_for_an_editor_and_verified_by_keyboard_alone(
     assert len(list((folder / "media").iterdir())) == 2
 
     window.outcome.verify.setFocus()
-    with qtbot.waitSignal(window.command.ended, timeout=60_000):
+    with qtbot.waitSignal(window.command.ended, timeout=180_000):
         qtbot.keyClick(window.outcome.verify, Qt.Key.Key_Space)
     assert window.outcome.title.text().startswith("✓ All ")
     assert rows(window)["Harbor.kdenlive"] == "✓ checksum, every cut"
@@ -133,7 +133,7 @@ def test_a_changed_file_is_red_at_its_row(window: ExportWindow, qtbot: QtBot, tm
     done(window, qtbot)
     readme = tmp_path / "out" / "FreeSwim_resolve" / "README.txt"
     readme.write_text("something else")
-    with qtbot.waitSignal(window.command.ended, timeout=60_000):
+    with qtbot.waitSignal(window.command.ended, timeout=180_000):
         qtbot.mouseClick(window.outcome.verify, LEFT)
     assert rows(window)["README.txt"] == "✕ README.txt was changed since the export."
     assert rows(window)["takes.csv"] == "✓ checksum"
@@ -217,7 +217,7 @@ def test_a_take_that_is_not_approved_is_exported_where_it_is_chosen(
 
 def test_the_window_goes_on_while_it_is_closed(window: ExportWindow, qtbot: QtBot, tmp_path: Path):
     assert not window.isModal()
-    with qtbot.waitSignal(window.command.ended, timeout=60_000) as ended:
+    with qtbot.waitSignal(window.command.ended, timeout=180_000) as ended:
         qtbot.mouseClick(window.go, LEFT)
         window.close()
     assert ended.args == [None]
@@ -227,7 +227,7 @@ def test_the_window_goes_on_while_it_is_closed(window: ExportWindow, qtbot: QtBo
 def test_the_app_quits_without_leaving_a_half_export(
     window: ExportWindow, qtbot: QtBot, tmp_path: Path, never_done: None
 ):
-    with qtbot.waitSignal(window.command.said, timeout=60_000):
+    with qtbot.waitSignal(window.command.said, timeout=180_000):
         qtbot.mouseClick(window.go, LEFT)
     window.stop()
     assert not window.command.is_running
@@ -235,7 +235,7 @@ def test_the_app_quits_without_leaving_a_half_export(
 
 
 def test_a_folder_that_is_no_export_is_said_so(window: ExportWindow, qtbot: QtBot, tmp_path: Path):
-    with qtbot.waitSignal(window.command.ended, timeout=60_000):
+    with qtbot.waitSignal(window.command.ended, timeout=180_000):
         window._open_export(str(tmp_path))
     assert window.problem.text() == f"{tmp_path.name} holds no manifest.json."
     assert window.hint.text() == "Name the folder that freeswim export made."

@@ -261,6 +261,6 @@ def test_a_studio_tells_how_things_stand(studio: Studio, qtbot: QtBot):
     window = FirstRun(studio, Remembered())
     qtbot.addWidget(window)
     window.show()
-    qtbot.waitUntil(lambda: window.storage.mark != Mark.ASKED, timeout=20_000)
+    qtbot.waitUntil(lambda: window.storage.mark != Mark.ASKED, timeout=60_000)
     assert window.gpu.mark in (Mark.DONE, Mark.WARNING)
     assert window.model.words.text()

@@ -66,14 +66,14 @@ def test_a_second_start_hands_its_files_over_and_ends(
 ):
     files = ["clip one.mov", str(tmp_path / "zwölf\n.mp4"), "--x"]
     with qtbot.waitSignal(first.called) as told, start(folder, *files, cwd=tmp_path) as second:
-        qtbot.waitUntil(lambda: second.poll() is not None, timeout=20_000)
+        qtbot.waitUntil(lambda: second.poll() is not None, timeout=60_000)
         assert second.returncode == 3
     assert told.args == [[tmp_path / "clip one.mov", tmp_path / "zwölf\n.mp4", tmp_path / "--x"]]
 
 
 def test_a_second_start_without_files_is_told_too(first: Instance, folder: Path, qtbot: QtBot):
-    with qtbot.waitSignal(first.called, timeout=20_000) as told, start(folder) as second:
-        qtbot.waitUntil(lambda: second.poll() is not None, timeout=20_000)
+    with qtbot.waitSignal(first.called, timeout=60_000) as told, start(folder) as second:
+        qtbot.waitUntil(lambda: second.poll() is not None, timeout=60_000)
     assert told.args == [[]]
 
 
@@ -191,8 +191,8 @@ def test_what_is_not_understood_is_dropped(
     with qtbot.assertNotEmitted(first.called):
         socket.write(words)
         qtbot.waitUntil(lambda: is_closed(socket))
-    with qtbot.waitSignal(first.called, timeout=20_000), start(folder) as second:
-        qtbot.waitUntil(lambda: second.poll() is not None, timeout=20_000)
+    with qtbot.waitSignal(first.called, timeout=60_000), start(folder) as second:
+        qtbot.waitUntil(lambda: second.poll() is not None, timeout=60_000)
         assert second.returncode == 3
 
 
@@ -234,8 +234,8 @@ def test_a_path_too_long_for_a_socket_is_no_obstacle(tmp_path: Path, qtbot: QtBo
     first = first_or_hand_over(folder)
     assert first is not None
     assert not (folder / "app.socket").exists()
-    with qtbot.waitSignal(first.called, timeout=20_000), start(folder) as second:
-        qtbot.waitUntil(lambda: second.poll() is not None, timeout=20_000)
+    with qtbot.waitSignal(first.called, timeout=60_000), start(folder) as second:
+        qtbot.waitUntil(lambda: second.poll() is not None, timeout=60_000)
         assert second.returncode == 3
     first.close()
 
@@ -245,7 +245,7 @@ def test_files_wait_for_a_window_that_is_busy(first: Instance, folder: Path, qtb
     with start(folder, "/file") as second:
         with pytest.raises(subprocess.TimeoutExpired):
             second.wait(1)
-        with qtbot.waitSignal(first.called, timeout=20_000):
+        with qtbot.waitSignal(first.called, timeout=60_000):
             pass
-        qtbot.waitUntil(lambda: second.poll() is not None, timeout=20_000)
+        qtbot.waitUntil(lambda: second.poll() is not None, timeout=60_000)
         assert second.returncode == 3

@@ -197,7 +197,7 @@ def window(qtbot: QtBot, hub: FakeHub, studio: Studio) -> Iterator[ModelsWindow]
     window = ModelsWindow(studio)
     qtbot.addWidget(window)
     window.show()
-    qtbot.waitUntil(lambda: NAME in window.rows, timeout=20_000)
+    qtbot.waitUntil(lambda: NAME in window.rows, timeout=60_000)
     window.want(NAME)
     yield window
     hub.released.set()
@@ -209,7 +209,7 @@ def in_state(qtbot: QtBot, window: ModelsWindow, state: str) -> None:
         model = window.rows[NAME].model
         return model is not None and model.state == state
 
-    qtbot.waitUntil(holds, timeout=20_000)
+    qtbot.waitUntil(holds, timeout=60_000)
 
 
 def test_a_model_is_fetched_paused_resumed_verified_and_deleted(

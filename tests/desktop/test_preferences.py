@@ -170,7 +170,7 @@ def form(studio: Studio, qtbot: QtBot) -> ResolveSettingsForm:
     form = ResolveSettingsForm(Resolve(studio), studio)
     qtbot.addWidget(form)
     form.show()
-    qtbot.waitUntil(lambda: form.isEnabled() and form.preset.count() > 3, timeout=20_000)
+    qtbot.waitUntil(lambda: form.isEnabled() and form.preset.count() > 3, timeout=60_000)
     return form
 
 
@@ -206,7 +206,7 @@ def test_how_shots_of_resolve_are_made_is_kept_by_the_studio(
             "places_by_itself": False,
         }
 
-    qtbot.waitUntil(is_kept, timeout=20_000)
+    qtbot.waitUntil(is_kept, timeout=60_000)
 
 
 def test_what_others_choose_for_resolve_is_shown(form: ResolveSettingsForm, qtbot: QtBot):
@@ -216,7 +216,7 @@ def test_what_others_choose_for_resolve_is_shown(form: ResolveSettingsForm, qtbo
     form.seconds.selectAll()
     qtbot.keyClicks(form.seconds, "3")  # half typed: neither sent nor lost
     asked.patch("/resolve/settings", {"handles": 12, "as_take": True})
-    qtbot.waitUntil(lambda: form.handles.value() == 12 and form.as_take.isChecked(), timeout=20_000)
+    qtbot.waitUntil(lambda: form.handles.value() == 12 and form.as_take.isChecked(), timeout=60_000)
     assert form.seconds.text() == "3 s"
     assert asked.get("/resolve")["settings"]["seconds"] == 5
 
@@ -247,7 +247,7 @@ def test_a_studio_tells_the_room_and_the_models(studio: Studio, qtbot: QtBot):
     window = PreferencesWindow(studio, Remembered(), Resolve(studio))
     qtbot.addWidget(window)
     window.show()
-    qtbot.waitUntil(lambda: window.takes_room.text().endswith(" GB free"), timeout=20_000)
+    qtbot.waitUntil(lambda: window.takes_room.text().endswith(" GB free"), timeout=60_000)
     assert window.models_room.text().endswith(" GB free")
     assert window.models_words.text() == "On this machine: Demo (koi)."
 

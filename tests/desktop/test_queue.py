@@ -330,13 +330,13 @@ def test_cancelling_all_keeps_the_job_that_runs(qtbot: QtBot, shown: QueuePanel,
 def test_a_job_that_runs_is_cancelled_at_its_next_step(qtbot: QtBot, panel: QueuePanel):
     (job_id,) = add(qtbot, panel, "a")
     panel.pause_queue.trigger()
-    qtbot.waitUntil(lambda: job_id in panel.studio.progress, timeout=30_000)
+    qtbot.waitUntil(lambda: job_id in panel.studio.progress, timeout=120_000)
     assert panel.studio.mode == QueueMode.RUN and panel.pause_queue.text() == "&Pause queue"
     panel.list.setFocus()
     panel.list.select([job_id])
     qtbot.keyClick(panel.list, Key.Key_Delete)
     assert panel.queue.words_of(panel.studio.jobs[job_id]).state == "Cancelling"
-    qtbot.waitUntil(lambda: state_of(panel, job_id) == JobState.CANCELLED, timeout=30_000)
+    qtbot.waitUntil(lambda: state_of(panel, job_id) == JobState.CANCELLED, timeout=120_000)
     assert panel.queue.rowCount() == 0 and panel.finished.rowCount() == 1
 
 
@@ -536,16 +536,16 @@ def test_a_job_is_watched_to_its_take(qtbot: QtBot, panel: QueuePanel):
     (job_id,) = add(qtbot, panel, "two koi")
     model, shares = panel.queue, []
     panel.studio.progressed.connect(lambda _: shares.append(model.words_of(model.job(0)).share))
-    with qtbot.waitSignal(panel.job_chosen, timeout=30_000) as told:
+    with qtbot.waitSignal(panel.job_chosen, timeout=120_000) as told:
         panel.pause_queue.trigger()
-        qtbot.waitUntil(lambda: state_of(panel, job_id) == JobState.RUNNING, timeout=30_000)
+        qtbot.waitUntil(lambda: state_of(panel, job_id) == JobState.RUNNING, timeout=120_000)
         panel.list.setFocus()
         qtbot.keyClick(panel.list, Key.Key_Return)
     assert told.args == [job_id]
     panel.list.select([job_id])
     qtbot.keyClick(panel.list, Key.Key_I, CONTROL)
     window = panel.details[job_id]
-    qtbot.waitUntil(lambda: job_id in model._pictures, timeout=60_000)
+    qtbot.waitUntil(lambda: job_id in model._pictures, timeout=180_000)
     assert model._pictures[job_id].height() >= 72
     qtbot.waitUntil(lambda: state_of(panel, job_id) == JobState.DONE, timeout=100_000)
     assert shares == sorted(shares) and shares[-1] > 0.9

@@ -385,7 +385,7 @@ def test_the_window_makes_a_report_without_a_studio_and_shows_where(
     qtbot.keyClicks(window.what_happened, "It stopped.")
     window.make.click()
     assert not window.make.isEnabled()
-    qtbot.waitUntil(lambda: window.path is not None, timeout=20_000)
+    qtbot.waitUntil(lambda: window.path is not None, timeout=60_000)
     assert window.path is not None and window.path.parent == home / "app"
     assert str(window.path) in window.where.text() and window.where.text().endswith(" KB")
     found = members(window.path)
@@ -417,7 +417,7 @@ def test_ticked_the_prompt_is_in(
     offline.jobs["0123456789abcdef"] = a_job(private)
     window.with_words.setChecked(True)
     window.make.click()
-    qtbot.waitUntil(lambda: window.path is not None, timeout=20_000)
+    qtbot.waitUntil(lambda: window.path is not None, timeout=60_000)
     assert window.path is not None
     assert json.loads(members(window.path)["last job.json"])["prompt"] == PROMPT
 
@@ -427,7 +427,7 @@ def test_where_no_place_takes_it_the_window_says_why(
 ):
     (home / "app").write_text("in the way")
     window.make.click()
-    qtbot.waitUntil(lambda: not window.failure.isHidden(), timeout=20_000)
+    qtbot.waitUntil(lambda: not window.failure.isHidden(), timeout=60_000)
     assert "cannot be written" in window.failure.text() and window.make.isEnabled()
 
 
@@ -438,15 +438,15 @@ def test_a_real_studio_tells_of_its_machine_and_the_job(studio: Studio, qtbot: Q
         )
         return studio.changed
 
-    with qtbot.waitSignal(submitted(), timeout=20_000):
+    with qtbot.waitSignal(submitted(), timeout=60_000):
         pass
     qtbot.waitUntil(
-        lambda: any(job.started_at is not None for job in studio.jobs.values()), timeout=30_000
+        lambda: any(job.started_at is not None for job in studio.jobs.values()), timeout=120_000
     )
     window = ReportWindow(studio)
     qtbot.addWidget(window)
     window.make.click()
-    qtbot.waitUntil(lambda: window.path is not None, timeout=30_000)
+    qtbot.waitUntil(lambda: window.path is not None, timeout=120_000)
     assert window.path is not None
     found = members(window.path)
     assert json.loads(found["system.json"])["machine"]["slots"]

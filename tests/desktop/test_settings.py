@@ -60,7 +60,7 @@ def order(qtbot: QtBot, studio: Studio, call: Any) -> Any:
     """What the studio answers, after everything that was ordered before."""
     answers: list[Any] = []
     studio.order(call, answers.append)
-    qtbot.waitUntil(lambda: bool(answers), timeout=10_000)
+    qtbot.waitUntil(lambda: bool(answers), timeout=60_000)
     return answers[0]
 
 
@@ -74,7 +74,7 @@ def panel(qtbot: QtBot, studio: Studio) -> Iterator[SettingsPanel]:
     with qtbot.waitActive(panel):
         panel.show()
         panel.activateWindow()
-    qtbot.waitUntil(lambda: panel.form.preset.isEnabled(), timeout=10_000)
+    qtbot.waitUntil(lambda: panel.form.preset.isEnabled(), timeout=60_000)
     yield panel
     panel.estimate.stop()
 
@@ -111,7 +111,7 @@ def image(tmp_path: Path, qapp: QApplication) -> Path:
 
 def send(qtbot: QtBot, panel: SettingsPanel, do: Any = None) -> list[Job]:
     """The jobs that come of pressing the button, or of `do`."""
-    with qtbot.waitSignal(panel.submitted, timeout=10_000) as said:
+    with qtbot.waitSignal(panel.submitted, timeout=60_000) as said:
         (do or (lambda: qtbot.mouseClick(panel.button, LEFT)))()
     ids = said.args[0]
     jobs = order(qtbot, panel._studio, lambda client: client.get("/jobs"))["jobs"]
@@ -168,7 +168,7 @@ def test_a_clip_is_sent_as_refine_sends_it(qtbot: QtBot, panel: SettingsPanel, c
     panel.form.kinds["clip"].click()
     assert "Give the clip" in panel.obstacle.text()
     drop_on(panel.form.slots["clip"], clip)
-    qtbot.waitUntil(panel.button.isEnabled, timeout=10_000)
+    qtbot.waitUntil(panel.button.isEnabled, timeout=60_000)
     assert panel.button.text() == "Regenerate clip"
     (job,) = send(qtbot, panel)
     arguments = ("refine", str(clip), "--preset", "demo", "--seed", str(job.request["seed"]))
@@ -256,7 +256,7 @@ def test_all_that_was_typed_comes_back(qtbot: QtBot, panel: SettingsPanel, studi
     other = SettingsPanel(studio)
     qtbot.addWidget(other)
     other.restore(said)
-    qtbot.waitUntil(lambda: other.form.preset.isEnabled(), timeout=10_000)
+    qtbot.waitUntil(lambda: other.form.preset.isEnabled(), timeout=60_000)
     assert other.form.prompt.toPlainText() == "a harbor in rain"
     assert other.form.strength.number.value() == 0.5
     assert other.form.fold.isChecked() and other.unsent() == said
@@ -336,7 +336,7 @@ def test_the_wheel_turns_a_field_only_while_it_has_the_focus(qtbot: QtBot, panel
 def test_a_clip_begins_at_a_timecode(qtbot: QtBot, panel: SettingsPanel, clip: Path):
     panel.form.kinds["clip"].click()
     drop_on(panel.form.slots["clip"], clip)
-    qtbot.waitUntil(panel.button.isEnabled, timeout=10_000)
+    qtbot.waitUntil(panel.button.isEnabled, timeout=60_000)
     assert panel.form.timecode.text() == "01:00:00:00"
     assert panel.form.clip_words.text() == "64 × 32 · 48 frames · 2.00 s · 24 fps"
     panel.form.timecode.setText("01:00:01:12")
@@ -360,7 +360,7 @@ def test_a_file_of_the_wrong_kind_is_refused_with_a_reason(
     broken = tmp_path / "broken.png"
     broken.write_text("no picture")
     drop_on(slot, broken)
-    qtbot.waitUntil(lambda: "broken.png" in panel.obstacle.text(), timeout=10_000)
+    qtbot.waitUntil(lambda: "broken.png" in panel.obstacle.text(), timeout=60_000)
     drop_on(slot, image)
     qtbot.waitUntil(lambda: not slot.button.icon().isNull() and not panel.form.problem)
     assert panel.sheet.first_image == str(image)
@@ -372,7 +372,7 @@ def test_an_image_offers_a_preset_that_takes_one(qtbot: QtBot, panel: SettingsPa
     type_prompt(qtbot, panel)
     panel.form.kinds["image"].click()
     drop_on(panel.form.slots["first_image"], image)
-    qtbot.waitUntil(lambda: bool(panel.estimate.forecast.buttons), timeout=10_000)
+    qtbot.waitUntil(lambda: bool(panel.estimate.forecast.buttons), timeout=60_000)
     (use,) = panel.estimate.forecast.buttons
     assert use.text() == "Use Wan 2.2 5B, 1440p" and not panel.button.isEnabled()
     use.click()
@@ -404,10 +404,10 @@ def test_typing_asks_for_one_forecast(qtbot: QtBot, home: Path, look: None):
     studio = Counting()
     panel = SettingsPanel(studio)
     qtbot.addWidget(panel)
-    with qtbot.waitSignal(panel.estimate.told, timeout=30_000):
+    with qtbot.waitSignal(panel.estimate.told, timeout=120_000):
         studio.start()
     before = studio.num_asked
-    with qtbot.waitSignal(panel.estimate.told, timeout=10_000):
+    with qtbot.waitSignal(panel.estimate.told, timeout=60_000):
         for frames in range(13, 53, 4):
             panel.form.length.frames.setValue(frames)
     assert studio.num_asked == before + 1
@@ -423,13 +423,13 @@ def test_typing_asks_for_one_forecast(qtbot: QtBot, home: Path, look: None):
 
 def test_what_does_not_fit_says_what_would(qtbot: QtBot, panel: SettingsPanel):
     type_prompt(qtbot, panel)
-    with qtbot.waitSignal(panel.estimate.told, timeout=10_000):
+    with qtbot.waitSignal(panel.estimate.told, timeout=60_000):
         panel.form.tune({"width": 4096, "height": 4096, "frames": 1021})
     assert panel.estimate.forecast.words.text().startswith("Does not fit: needs ")
     assert panel.button.isEnabled(), "memory may be free by the time it is made"
     button = next(one for one in panel.estimate.forecast.buttons if "frames" in one.text())
     frames = int(button.text().split()[1])
-    with qtbot.waitSignal(panel.estimate.told, timeout=10_000):
+    with qtbot.waitSignal(panel.estimate.told, timeout=60_000):
         button.click()
     assert panel.sheet.changes["frames"] == frames
     assert "GB disk" in panel.estimate.forecast.words.text()
@@ -459,7 +459,7 @@ def test_a_forecast_in_words():
 def test_a_refusal_is_shown_and_nothing_is_lost(qtbot: QtBot, panel: SettingsPanel):
     panel.form.prompt.setPlainText("nul \0 in it")
     panel.send()
-    qtbot.waitUntil(lambda: panel.estimate.notice.isVisible(), timeout=10_000)
+    qtbot.waitUntil(lambda: panel.estimate.notice.isVisible(), timeout=60_000)
     assert panel.estimate.notice.words.text() == "The body holds a NUL character."
     assert panel.form.prompt.toPlainText() == "nul \0 in it" and panel.button.isEnabled()
     panel.form.prompt.setPlainText("two koi")
@@ -574,7 +574,7 @@ def test_a_waiting_job_is_edited(qtbot: QtBot, panel: SettingsPanel):
 
     panel.edit_job(job)
     panel.form.prompt.setPlainText("three koi")
-    with qtbot.waitSignal(panel.job_left, timeout=10_000):
+    with qtbot.waitSignal(panel.job_left, timeout=60_000):
         qtbot.keyClick(panel.form.prompt, Qt.Key.Key_Return, CTRL)
     said = order(qtbot, panel._studio, lambda client: client.get(f"/jobs/{job.id}"))["job"]
     assert said["request"] == job.request | {"prompt": "three koi"}
@@ -585,7 +585,7 @@ def test_a_job_that_was_begun_leaves_its_changes_behind(qtbot: QtBot, panel: Set
     (job,) = send(qtbot, panel)
     panel.edit_job(job)
     panel.form.prompt.setPlainText("three koi")
-    with qtbot.waitSignal(panel.job_left, timeout=10_000):
+    with qtbot.waitSignal(panel.job_left, timeout=60_000):
         order(qtbot, panel._studio, lambda client: client.post(f"/jobs/{job.id}/cancel"))
     assert panel.button.text() == "Add to queue"
     assert panel.form.prompt.toPlainText() == "three koi"

@@ -261,7 +261,7 @@ def test_strips_are_kept_on_the_disk_and_made_anew_where_they_are_damaged(
         kept.write_bytes(content)
         again = Thumbnails(tmp_path / "cache")
         path = no_file if len(content) > 10 else strip.model.files[take.id]
-        with qtbot.waitSignal(again.came, timeout=20_000):
+        with qtbot.waitSignal(again.came, timeout=60_000):
             assert again.strip(take, path) is None
         made = again.strip(take, path)
         assert made is not None and made.size() == strip_size(take)
@@ -277,7 +277,7 @@ def test_what_is_kept_is_bounded(
     monkeypatch.setattr(thumbnails, "MOST_HELD", 1_000_000)
     few = Thumbnails(tmp_path / "few")
     for take in (first, second):
-        with qtbot.waitSignal(few.came, timeout=20_000):
+        with qtbot.waitSignal(few.came, timeout=60_000):
             few.strip(take, strip.model.files[take.id])
     assert list((tmp_path / "few").iterdir()) == []
     assert list(few._held) == [second.id]

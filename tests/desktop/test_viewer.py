@@ -86,7 +86,7 @@ def show(qtbot: QtBot, viewer: Viewer, a: Clip | None, b: Clip | None = None) ->
     viewer.show_clips(a, b)
     names = [clip.name for clip in (a, b) if clip]
     qtbot.waitUntil(
-        lambda: [side.name for side in viewer.canvas.pair.sides] == names, timeout=30_000
+        lambda: [side.name for side in viewer.canvas.pair.sides] == names, timeout=120_000
     )
     viewer.canvas.setFocus()
 
@@ -102,7 +102,7 @@ def press(
 
 def wait_at(qtbot: QtBot, viewer: Viewer, frame: int) -> None:
     """Until the picture of a frame is shown, and the player stands."""
-    qtbot.waitUntil(lambda: viewer.canvas.pair.position == frame, timeout=30_000)
+    qtbot.waitUntil(lambda: viewer.canvas.pair.position == frame, timeout=120_000)
     assert not viewer.player.is_playing
 
 
@@ -148,7 +148,7 @@ def test_keys_move_the_playhead(qtbot: QtBot, viewer: Viewer, a: Clip):
 
 def test_space_plays_and_stops(qtbot: QtBot, viewer: Viewer, a: Clip):
     show(qtbot, viewer, a)
-    with qtbot.waitSignals([viewer.player.shown] * 5, timeout=30_000):
+    with qtbot.waitSignals([viewer.player.shown] * 5, timeout=120_000):
         press(qtbot, viewer, KEYS.Key_Space)
     assert viewer.player.speed == 1 and viewer.play.text() == "&Stop"
     press(qtbot, viewer, KEYS.Key_Space)
@@ -181,10 +181,10 @@ def test_in_and_out_bound_what_is_played(qtbot: QtBot, viewer: Viewer, a: Clip):
     wait_at(qtbot, viewer, 3)
     viewer.player.shown.connect(lambda pair: shown.append(pair.position))
     press(qtbot, viewer, KEYS.Key_Slash)
-    qtbot.waitUntil(lambda: len(shown) > 12, timeout=30_000)
+    qtbot.waitUntil(lambda: len(shown) > 12, timeout=120_000)
     assert set(shown) <= set(range(20, 25)) and shown.count(20) > 1
     press(qtbot, viewer, KEYS.Key_Slash, CONTROL)  # no loop: it ends at out
-    qtbot.waitUntil(lambda: not viewer.player.is_playing, timeout=30_000)
+    qtbot.waitUntil(lambda: not viewer.player.is_playing, timeout=120_000)
     wait_at(qtbot, viewer, 24)
     assert not viewer.loop.isChecked()
     press(qtbot, viewer, KEYS.Key_X, ALT)
@@ -205,10 +205,10 @@ def test_without_loop_it_stops_at_the_end(qtbot: QtBot, viewer: Viewer, a: Clip)
     viewer.player.set_looping(False)
     viewer.player.seek(NUM_FRAMES - 3)
     press(qtbot, viewer, KEYS.Key_L)
-    qtbot.waitUntil(lambda: not viewer.player.is_playing, timeout=30_000)
+    qtbot.waitUntil(lambda: not viewer.player.is_playing, timeout=120_000)
     wait_at(qtbot, viewer, NUM_FRAMES - 1)
     press(qtbot, viewer, KEYS.Key_J)
-    qtbot.waitUntil(lambda: viewer.canvas.pair.position < NUM_FRAMES - 3, timeout=30_000)
+    qtbot.waitUntil(lambda: viewer.canvas.pair.position < NUM_FRAMES - 3, timeout=120_000)
 
 
 def test_go_to_timecode(qtbot: QtBot, viewer: Viewer, tmp_path: Path):
@@ -304,7 +304,7 @@ def test_words_say_the_frame_that_is_on_the_screen_while_it_plays(
 
     viewer.player.shown.connect(compare)
     viewer.player.play(speed)
-    qtbot.waitUntil(lambda: len(shown) > 40, timeout=60_000)
+    qtbot.waitUntil(lambda: len(shown) > 40, timeout=180_000)
     viewer.player.stop()
     for frame in (100, 3, 119, 50):
         viewer.player.seek(frame)
@@ -317,12 +317,12 @@ def test_playing_takes_as_long_as_the_clip_does(qtbot: QtBot, viewer: Viewer, a:
     times: list[int] = []
     clock = viewer.player
     clock.play()
-    qtbot.waitUntil(lambda: clock.position == NUM_FRAMES - 1, timeout=30_000)  # all is decoded
+    qtbot.waitUntil(lambda: clock.position == NUM_FRAMES - 1, timeout=120_000)  # all is decoded
     clock.seek(0)
     wait_at(qtbot, viewer, 0)
     clock.shown.connect(lambda pair: times.append(pair.position))
     clock.play()
-    qtbot.waitUntil(lambda: clock.shown_per_s > 0 and len(times) > 40, timeout=30_000)
+    qtbot.waitUntil(lambda: clock.shown_per_s > 0 and len(times) > 40, timeout=120_000)
     assert clock.shown_per_s <= 24.5
     assert times == sorted(times)
 
@@ -436,7 +436,7 @@ def test_keys_choose_how_to_compare(qtbot: QtBot, two_colours: Viewer):
 
 def test_swap_changes_the_sides(qtbot: QtBot, two_colours: Viewer):
     press(qtbot, two_colours, KEYS.Key_X)
-    qtbot.waitUntil(lambda: colours_at(two_colours, 0.1, 0.9) == "ba", timeout=20_000)
+    qtbot.waitUntil(lambda: colours_at(two_colours, 0.1, 0.9) == "ba", timeout=60_000)
     assert [clip.name for clip in two_colours.clips if clip] == ["b", "a"]
 
 
@@ -506,7 +506,7 @@ def test_one_pixel_is_one_pixel(qtbot: QtBot, viewer: Viewer, tmp_path: Path):
         picture = viewer.canvas.pair.a and viewer.canvas.pair.a.picture
         return picture is not None and picture.image.size() == QSize(2400, 1350)
 
-    qtbot.waitUntil(is_whole, timeout=20_000)
+    qtbot.waitUntil(is_whole, timeout=60_000)
     side = viewer.canvas.pair.a
     assert side is not None and side.picture is not None
     image, canvas = painted(viewer), viewer.canvas
@@ -569,7 +569,7 @@ def test_saved_frames_are_those_that_are_shown(qtbot: QtBot, viewer: Viewer, a: 
     for names in (["a-f0042.png", "b-f0042.png"], ["a-f0042-2.png", "b-f0042-2.png"]):
         saved: list[Path] = []
         viewer.frame_saved.connect(saved.append)
-        with qtbot.waitSignals([viewer.frame_saved] * 2, timeout=20_000):
+        with qtbot.waitSignals([viewer.frame_saved] * 2, timeout=60_000):
             press(qtbot, viewer, KEYS.Key_S, CONTROL | SHIFT)
         viewer.frame_saved.disconnect()
         assert [path.name for path in saved] == names
@@ -585,7 +585,7 @@ def test_a_frame_that_cannot_be_saved_says_why(
     show(qtbot, viewer, a)
     (tmp_path / "frames").write_text("no folder")
     press(qtbot, viewer, KEYS.Key_S, CONTROL | SHIFT)
-    qtbot.waitUntil(viewer.note.isVisible, timeout=20_000)
+    qtbot.waitUntil(viewer.note.isVisible, timeout=60_000)
     assert "frames cannot be written" in viewer.note.text()
 
 
@@ -606,7 +606,7 @@ def test_a_file_that_falls_on_a_half_is_shown_there(
     with qtbot.waitSignal(viewer.dropped) as caught:
         drop(viewer, b.path, 0.8)
     assert caught.args == ["B", b.path]
-    qtbot.waitUntil(lambda: len(viewer.canvas.pair.sides) == 2, timeout=20_000)
+    qtbot.waitUntil(lambda: len(viewer.canvas.pair.sides) == 2, timeout=60_000)
     assert [side.name for side in viewer.canvas.pair.sides] == ["Source", "b.mov"]
     with qtbot.assertNotEmitted(viewer.dropped):
         (tmp_path / "notes.pdf").write_bytes(b"x")
@@ -645,7 +645,7 @@ def test_a_take_keeps_its_name_when_it_is_dropped(
     drop(viewer, b.path, 0.2)
     qtbot.waitUntil(
         lambda: [side.name for side in viewer.canvas.pair.sides] == ["SHOT_020 take 3"],
-        timeout=20_000,
+        timeout=60_000,
     )
 
 
@@ -663,7 +663,7 @@ def test_a_preview_is_shown_beside_the_take_before_it(
 ):
     show(qtbot, viewer, a, b)
     viewer.show_preview("job", picture_bytes("#c04020"), "Preview, refine 6/20")
-    qtbot.waitUntil(lambda: viewer.canvas.label("a") == "A  Preview, refine 6/20", timeout=20_000)
+    qtbot.waitUntil(lambda: viewer.canvas.label("a") == "A  Preview, refine 6/20", timeout=60_000)
     assert colours_at(viewer, 0.3) == "a" and viewer.canvas.label("b").startswith("B  Take 3")
     viewer.show_preview("job", b"no picture", "Preview, refine 7/20")
     viewer.end_preview("another")
@@ -671,20 +671,20 @@ def test_a_preview_is_shown_beside_the_take_before_it(
     viewer.player.seek(30)
     wait_at(qtbot, viewer, 30)
     viewer.end_preview("job")
-    qtbot.waitUntil(lambda: viewer.canvas.label("a").startswith("A  Source"), timeout=20_000)
+    qtbot.waitUntil(lambda: viewer.canvas.label("a").startswith("A  Source"), timeout=60_000)
 
 
 def test_a_preview_moves_the_only_take_to_b(qtbot: QtBot, viewer: Viewer, a: Clip):
     show(qtbot, viewer, a)
     viewer.show_preview("job", picture_bytes("#c04020"), "Preview, refine 6/20")
-    qtbot.waitUntil(lambda: len(viewer.canvas.pair.sides) == 2, timeout=20_000)
+    qtbot.waitUntil(lambda: len(viewer.canvas.pair.sides) == 2, timeout=60_000)
     assert viewer.canvas.label("b").startswith("B  Source")
 
 
 def test_a_preview_alone_needs_no_clip(qtbot: QtBot, viewer: Viewer):
     assert viewer.sample.isVisible()
     viewer.show_preview("job", picture_bytes("#c04020"), "Preview, base 3/25")
-    qtbot.waitUntil(lambda: colours_at(viewer, 0.5) == "a", timeout=20_000)
+    qtbot.waitUntil(lambda: colours_at(viewer, 0.5) == "a", timeout=60_000)
     viewer.end_preview("job")
     assert viewer.sample.isVisible()
 

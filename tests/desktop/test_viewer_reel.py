@@ -31,7 +31,7 @@ def wait_for(qtbot: QtBot, reel: Reel, frames: list[int]) -> None:
         found = [reel.picture(frame) for frame in frames]
         return all(one and one.image.size() in (HERE, HERE / 2) for one in found)
 
-    qtbot.waitUntil(is_there, timeout=20_000)
+    qtbot.waitUntil(is_there, timeout=60_000)
 
 
 @pytest.mark.parametrize("step", [1, -1])
@@ -94,7 +94,7 @@ def test_the_same_pictures_in_another_size(qtbot: QtBot, clip: Clip):
         picture = reel.picture(7)
         return picture is not None and picture.image.size() == HERE / 2
 
-    qtbot.waitUntil(is_small, timeout=20_000)
+    qtbot.waitUntil(is_small, timeout=60_000)
     picture = reel.picture(7)
     assert picture is not None and number_in(picture.image) == 7
     reel.close()
@@ -113,7 +113,7 @@ def test_frames_of_a_damaged_file_that_are_whole_are_shown(qtbot: QtBot, tmp_pat
     wait_for(qtbot, reel, [NUM_FRAMES - 1])
     for number in range(NUM_FRAMES):
         reel.want(Want(number, HERE))
-        qtbot.waitUntil(lambda n=number: bool(reel.picture(n) or reel.failure(n)), timeout=20_000)
+        qtbot.waitUntil(lambda n=number: bool(reel.picture(n) or reel.failure(n)), timeout=60_000)
         picture = reel.picture(number)
         assert picture is None or number_in(picture.image) == number
     failed = [n for n in range(NUM_FRAMES) if reel.failure(n)]
@@ -125,7 +125,7 @@ def test_frames_of_a_damaged_file_that_are_whole_are_shown(qtbot: QtBot, tmp_pat
 
 def test_a_file_that_cannot_be_read_says_so(qtbot: QtBot, tmp_path: Path):
     reel = Reel(Clip(tmp_path / "none.mp4", "none"), A_PICTURE)
-    qtbot.waitUntil(lambda: reel.error is not None, timeout=20_000)
+    qtbot.waitUntil(lambda: reel.error is not None, timeout=60_000)
     assert "none.mp4" in str(reel.error)
 
 
@@ -136,5 +136,5 @@ def test_a_closed_reel_ends_its_thread(qtbot: QtBot, tmp_path: Path):
     reel.want(Want(0, HERE))
     wait_for(qtbot, reel, [0])
     reel.close()
-    qtbot.waitUntil(lambda: threading.active_count() <= before, timeout=20_000)
+    qtbot.waitUntil(lambda: threading.active_count() <= before, timeout=60_000)
     assert reel.num_bytes == 0

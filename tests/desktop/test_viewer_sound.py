@@ -493,7 +493,7 @@ def test_marks_that_move_while_it_plays_leave_it_in_step(room: Room, clips: dict
 def test_a_device_that_is_slow_to_start_joins_in(room: Room, clips: dict[str, Clip]):
     room.desk.starts_after_s = 0.6
     room.viewer.show_clips(None, clips["b"])
-    room.qtbot.waitUntil(lambda: len(room.viewer.canvas.pair.sides) == 1, timeout=30_000)
+    room.qtbot.waitUntil(lambda: len(room.viewer.canvas.pair.sides) == 1, timeout=120_000)
     room.rest()
     since = room.desk.clock.now
     room.press(KEYS.Key_Space)

@@ -24,7 +24,7 @@ def heard_from(qtbot: QtBot, track: Track, first: int, count: int) -> np.ndarray
     """What is heard there, of the first channel."""
     stretch = range(first, first + count)
     track.want([stretch])
-    qtbot.waitUntil(lambda: track.samples(stretch) is not None, timeout=30_000)
+    qtbot.waitUntil(lambda: track.samples(stretch) is not None, timeout=120_000)
     found = track.samples(stretch)
     assert found is not None and found.shape == (count, found.shape[1])
     return found[:, 0]
@@ -161,5 +161,5 @@ def test_a_closed_track_ends_its_thread(qtbot: QtBot, tmp_path: Path):
     track = Track(write_source(tmp_path / "a.mov", noise(7, 3, RATE), RATE), RATE, 2)
     track.want([range(3 * RATE)])
     track.close()
-    qtbot.waitUntil(lambda: threading.active_count() <= before, timeout=20_000)
+    qtbot.waitUntil(lambda: threading.active_count() <= before, timeout=60_000)
     assert track.num_bytes == 0

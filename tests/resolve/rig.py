@@ -42,7 +42,7 @@ target.write_bytes(json.dumps(task).encode())
 print(json.dumps({"ok": True}))
 """
 QUICK = Patience(look_s=0.02, poll_s=0.005, ack_s=2.0, answer_s=5.0)
-DEADLINE_S = 30.0
+DEADLINE_S = 120.0
 
 
 class AnyMedia(dict[str, Media]):
