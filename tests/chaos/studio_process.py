@@ -33,7 +33,7 @@ LEFT = {"spec.json", "manifest.json", "steps.txt"}  # of a job that is done
 Answer = TypeVar("Answer")
 
 
-def until(holds: Callable[[], Answer | None], what: str, seconds: float = 30.0) -> Answer:
+def until(holds: Callable[[], Answer | None], what: str, seconds: float = 120.0) -> Answer:
     """What `holds` gives as soon as that is something."""
     deadline = time.monotonic() + seconds
     while True:
@@ -66,7 +66,7 @@ class Zygote:
 
     def close(self) -> None:
         """Daemons that live die."""
-        self._process.communicate(timeout=10)
+        self._process.communicate(timeout=60)
 
 
 @dataclass

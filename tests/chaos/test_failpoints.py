@@ -161,7 +161,7 @@ def check(bench: Bench) -> None:
     if any(examine(bench.wanted).counts.values()):
         bench.studio.kill()
         bench.client()
-        deadline = time.monotonic() + 2  # for a backup that is being made
+        deadline = time.monotonic() + 30  # for a backup that is being made
         while any((found := examine(bench.wanted)).counts.values()):
             assert time.monotonic() < deadline, str(found)
             time.sleep(0.05)

@@ -43,7 +43,7 @@ def process(place: Place) -> Iterator[subprocess.Popen[bytes]]:
             env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
         )
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while client.connect() is None:
             assert process.poll() is None, place.output.read_text()
             assert time.monotonic() < deadline, "the studio does not answer"

@@ -104,7 +104,7 @@ class Speaker:
             finish: say that nothing more comes, as a client does that goes away.
         """
         Speaker.sent += 1
-        with socket.create_connection(("127.0.0.1", self.port), timeout=20) as connection:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=120) as connection:
             try:
                 connection.sendall(raw)
                 if finish:

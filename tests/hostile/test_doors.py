@@ -312,7 +312,7 @@ def test_what_comes_after_a_refusal_is_not_heard(studio: Speaker):
     ):
         length = f"Content-Length: {len(smuggled)}\r\n\r\n"
         first = f"{head}Content-Type: text/plain\r\n{length}{smuggled}"
-        with socket.create_connection(("127.0.0.1", studio.port), timeout=5) as connection:
+        with socket.create_connection(("127.0.0.1", studio.port), timeout=120) as connection:
             connection.sendall((first + smuggled).encode())
             said = b""
             while piece := connection.recv(1 << 16):

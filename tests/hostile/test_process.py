@@ -30,7 +30,7 @@ def worked(studio: Speaker) -> Speaker:
             "shot": {"name": "SC 010"},
         }
         assert studio.post(JOBS, body).status == 201
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while studio.get("/v1/queue")["counts"]["failed"] < 2:
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -219,7 +219,7 @@ def test_what_is_read_outside_would_be_seen(tmp_path: Path):
 
 def ended(studio: Speaker) -> list[dict[str, Any]]:
     """All jobs, when none is left that will run."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while True:
         counts = studio.get("/v1/queue")["counts"]
         if not counts["queued"] + counts["running"] + counts["publishing"]:
@@ -432,7 +432,7 @@ def test_a_stream_after_any_event_begins_with_what_is_there(studio: Speaker, las
     """A number that no event had is that of another database: all is told."""
     request = f"GET /v1/events HTTP/1.1\r\nHost: 127.0.0.1:{studio.port}\r\n"
     request += f"Authorization: Bearer {studio.token}\r\nLast-Event-ID: {last}\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", studio.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", studio.port), timeout=120) as connection:
         connection.sendall(request.encode("latin-1"))
         said = b""
         while b"event: changes\nid: " not in said:

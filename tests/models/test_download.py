@@ -78,7 +78,7 @@ def check_installed(files: dict[str, bytes], checkpoint: Checkpoint = SMALL) -> 
 
 
 def until(holds: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.01)

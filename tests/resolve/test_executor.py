@@ -280,7 +280,7 @@ def test_lost_answer_is_given_again_and_nothing_is_done_twice(
 ):
     host = start_resolve()
     host.run(menu("connect"), sys.executable)
-    assert studio.registered.get(timeout=30)["stays"]
+    assert studio.registered.get(timeout=120)["stays"]
     pool = {"project": host.world.film.id, "bin": ["FreeSwim"]}
     path = host.world.add_media(tmp_path / "koi_v01.mov", Media(frames=96))
     studio.facts("ensure_bin", **pool)

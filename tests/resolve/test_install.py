@@ -604,7 +604,7 @@ def test_entry_runs_as_it_was_installed_and_the_doctor_sees_it(
         host = Host(World(), tmp_path)
         try:
             script = host.run(scripts(machine) / "FreeSwim Connect.py", sys.executable)
-            assert studio.registered.get(timeout=30)["stays"]
+            assert studio.registered.get(timeout=120)["stays"]
             health = check(machine, freeswim)
             assert (health.is_connected, health.is_well) == (True, True)
             assert health.seen is not None

@@ -24,7 +24,7 @@ def serving(home: Path) -> Iterator[subprocess.Popen[bytes]]:
         program = [sys.executable, str(Path(__file__).with_name("serve_fake.py"))]
         with subprocess.Popen(program) as process:
             try:
-                deadline = time.monotonic() + 30
+                deadline = time.monotonic() + 120
                 while client.connect() is None:
                     assert process.poll() is None, "the studio has ended"
                     assert time.monotonic() < deadline, "the studio does not answer"

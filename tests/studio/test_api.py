@@ -52,7 +52,7 @@ def ask(method: str, path: str, body: Any = None, **headers: str) -> Reply:
     """The bare reply."""
     found = discovery.find()
     assert found is not None
-    connection = http.client.HTTPConnection("127.0.0.1", found.port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", found.port, timeout=120)
     sent = {"Authorization": f"Bearer {found.token}", **headers}
     content = None
     if body is not None:
@@ -67,7 +67,7 @@ def ask(method: str, path: str, body: Any = None, **headers: str) -> Reply:
 
 def until(studio: Client, holds: Callable[[dict[str, Any]], bool]) -> None:
     """Wait until something holds of the queue."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not holds(studio.get("/queue")):
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -296,7 +296,7 @@ def test_what_is_not_there_is_not_found(studio: Client, path: str):
 def test_a_job_that_runs_says_how_far_it_is(studio: Client):
     job = added(studio, prompt="long")
     seen: list[dict[str, Any]] = []
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not studio.get(f"/jobs/{job['id']}")["job"]["ended_at"]:
         assert time.monotonic() < deadline
         said = studio.get(f"/jobs/{job['id']}")
@@ -412,7 +412,7 @@ def stream(query: str = "", **headers: str) -> Iterator[Event]:
     """Events as they come; closed with the generator."""
     found = discovery.find()
     assert found is not None
-    connection = http.client.HTTPConnection("127.0.0.1", found.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", found.port, timeout=120)
     sent = {"Authorization": f"Bearer {found.token}", **headers}
     connection.request("GET", f"/v1/events{query}", headers=sent)
     response = connection.getresponse()

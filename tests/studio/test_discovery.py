@@ -143,7 +143,7 @@ def test_a_second_studio_of_a_folder_leaves_in_a_sentence_and_the_first_stays(tm
             [sys.executable, "-m", "freeswim.cli", "serve"],
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=120,
         )
         assert second.returncode == StudioError.exit_status
         assert "already serves" in second.stderr and "Traceback" not in second.stderr
@@ -211,7 +211,7 @@ class Squatter:
 
     def _passed_on(self, request: bytes) -> bytes:
         own, real = f"127.0.0.1:{self.port}".encode(), f"127.0.0.1:{self.pass_on_to}".encode()
-        with socket.create_connection(("127.0.0.1", self.pass_on_to), timeout=5) as studio:
+        with socket.create_connection(("127.0.0.1", self.pass_on_to), timeout=120) as studio:
             studio.sendall(request.replace(own, real))
             return studio.recv(1 << 16)
 
@@ -259,7 +259,7 @@ def test_a_proof_that_was_heard_opens_nothing(tmp_path: Path, squatter: Squatter
         nonce = head.partition("nonce=")[2].partition(" ")[0]
         proof = head.partition("X-FreeSwim-Proof: ")[2].partition("\r\n")[0]
         assert len(nonce) == 32 and len(proof) == 64
-        connection = http.client.HTTPConnection("127.0.0.1", real.port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", real.port, timeout=120)
         for path in (f"/v1/hello?nonce={nonce}", f"/v1/queue?nonce={nonce}"):
             connection.request("GET", path, headers={"X-FreeSwim-Proof": proof})
             response = connection.getresponse()

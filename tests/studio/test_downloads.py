@@ -60,7 +60,7 @@ def now(studio: Client, name: str = NAME) -> Json:
 
 
 def wait(holds: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -46,7 +46,7 @@ def resolve(tmp_path: Path, studio: Client) -> Iterator[Inside]:
 
 def until(look: Callable[[], Any]) -> Any:
     """What `look` gives, once it gives something."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not (found := look()):
         assert time.monotonic() < deadline
         time.sleep(0.02)
