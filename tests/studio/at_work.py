@@ -14,15 +14,15 @@ from freeswim.studio.job import IN_QUEUE, Job, JobState
 from freeswim.studio.studio import Studio, Submission
 
 FAKE_WORKER = (sys.executable, str(Path(__file__).with_name("fake_worker.py")))
-PATIENCE = Patience(beat_s=1.0, step_s=1.0, first_step_s=3.0)
+PATIENCE = Patience(beat_s=120.0, step_s=120.0, first_step_s=120.0)  # of tests of anything else
 
 
 @asynccontextmanager
 async def running_studio(
-    *, slots: int = 1, worker: Sequence[str] = FAKE_WORKER
+    *, slots: int = 1, worker: Sequence[str] = FAKE_WORKER, patience: Patience = PATIENCE
 ) -> AsyncIterator[Studio]:
     """A studio at work, stopped at the end of the block."""
-    places = [LocalSlot(f"slot-{index}", "", worker, PATIENCE) for index in range(slots)]
+    places = [LocalSlot(f"slot-{index}", "", worker, patience) for index in range(slots)]
     studio = Studio(open_database().store, places)
     await studio.start()
     try:
@@ -31,7 +31,7 @@ async def running_studio(
         await studio.stop()
 
 
-async def until(studio: Studio, holds: Callable[[list[Job]], bool], timeout: float = 30.0) -> None:
+async def until(studio: Studio, holds: Callable[[list[Job]], bool], timeout: float = 120.0) -> None:
     """Wait until something holds of all jobs."""
     async with asyncio.timeout(timeout):
         while not holds(await studio.ask(lambda store: store.history())):

@@ -19,6 +19,7 @@ from freeswim import paths
 from freeswim.errors import Conflict, OutputError
 from freeswim.request import Request
 from freeswim.studio import publish
+from freeswim.studio.executors.local import Patience
 from freeswim.studio.folders import JobFolder
 from freeswim.studio.job import Job, JobState, QueueMode, Reason, Verdict, Wish
 from freeswim.studio.store import Store
@@ -95,8 +96,10 @@ def test_jobs_are_made_in_the_order_of_the_queue():
 
 @pytest.mark.parametrize("mishap", ["crash", "segfault", "hang", "silent"])
 def test_a_job_that_always_breaks_its_worker_fails_and_the_next_goes_on(mishap: str):
+    patience = Patience(beat_s=1.0, step_s=1.0, first_step_s=3.0)
+
     async def story() -> None:
-        async with running_studio() as studio:
+        async with running_studio(patience=patience) as studio:
             bad = await submitted(studio, mishap)
             good = await submitted(studio)
             await until(studio, is_quiet)
