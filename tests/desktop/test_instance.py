@@ -91,15 +91,13 @@ def test_after_an_orderly_end_the_next_start_is_first(folder: Path):
     assert not (folder / "app.socket").exists()
 
 
-def test_the_lock_of_one_that_was_killed_is_taken_over_at_once(folder: Path):
+def test_the_lock_of_one_that_was_killed_is_taken_over(folder: Path):
     with start(folder) as killed:
         assert line_of(killed) == "first"
         killed.kill()
     assert (folder / "app.lock").exists() and (folder / "app.socket").exists()
-    begin = time.monotonic()
     with start(folder) as next_one:
         assert line_of(next_one) == "first"
-        assert time.monotonic() - begin < 8  # most of it is Python's start
         with start(folder, "/some/file") as third:
             assert third.wait(20) == 3
         assert line_of(next_one) == str(Path("/some/file").absolute())

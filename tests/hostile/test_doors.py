@@ -430,7 +430,7 @@ def test_many_who_say_nothing_keep_nobody_out(studio: Speaker):
             connection.sendall(b"GET /v1/queue HTTP/1.1\r\nHost: ")
         began = time.monotonic()
         assert studio.ask("GET", "/v1/queue").status == 200
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
     finally:
         for connection in silent:
             connection.close()

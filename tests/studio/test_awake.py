@@ -114,7 +114,7 @@ def test_a_holder_that_does_not_let_go_is_ended(monkeypatch: pytest.MonkeyPatch,
     wait_for(held.exists)
     begin = time.monotonic()
     keeper.release()
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < 50  # it would stay for 60
 
 
 def test_it_is_let_go_when_its_process_is_killed(tmp_path: Path, held: Path):

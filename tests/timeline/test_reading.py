@@ -241,7 +241,7 @@ def test_a_bomb_costs_seconds_and_one_process(tmp_path: Path, kind: str):
         read_untrusted(path)
     assert refused.value.hint and len(refused.value.message) < 300
     assert str(tmp_path) not in refused.value.message
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 120
     assert sorted(tmp_path.iterdir()) == [path]
 
 
