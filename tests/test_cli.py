@@ -401,7 +401,7 @@ def test_budget_that_is_too_small_is_status_5_with_the_numbers(
     wanted = ["generate", PROMPT, "--preset", "demo", "--size", "2048x2048", *out]
     assert main([*prefix, *wanted, "--memory", "0.9GB"]) == 5
     said = capsys.readouterr().err
-    assert "2048x2048, 9 frames, need " in said
+    assert "2048x2048, 17 frames, need " in said
     assert "0.9 GB may be used" in said
     assert "This would fit: " in said
     assert files() == []
@@ -451,7 +451,8 @@ used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 600 * 2**20,) * 2)
 sys.exit(main(sys.argv[1:]))
 """
-    large = ["--preset", "demo", "--size", "2048x2048", "--steps", "3", "--out", "t.mp4"]
+    size = ["--size", "2048x2048", "--frames", "9"]
+    large = ["--preset", "demo", *size, "--steps", "3", "--out", "t.mp4"]
     done = subprocess.run(
         [sys.executable, "-c", code, "generate", PROMPT, *large], capture_output=True, text=True
     )

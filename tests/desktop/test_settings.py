@@ -527,7 +527,7 @@ def test_one_job_with_each_preset_and_the_same_seed(qtbot: QtBot, panel: Setting
     assert chooser.button.text() == "Add 2 jobs"
     assert not chooser.boxes["wan21-14b-1440p-8-steps"].isEnabled()
     jobs = send(qtbot, panel, lambda: qtbot.mouseClick(chooser.button, LEFT))
-    assert [job.request["frames"] for job in jobs] == [9, 5]
+    assert [job.request["frames"] for job in jobs] == [17, 5]
     assert [job.request["refine"]["strength"] for job in jobs] == [0.6, 0.4]
     assert len({job.request["seed"] for job in jobs}) == len({job.shot_id for job in jobs}) == 1
 

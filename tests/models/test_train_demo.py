@@ -59,6 +59,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_checkpoint_that_a_run_makes_is_a_stock_pipeline(whole: Path) -> None:
+    words = json.loads((whole / "model/tokenizer/tokenizer.json").read_text("utf-8"))
+    assert words["padding"] is None and words["truncation"] is None
     pipeline = WanPipeline.from_pretrained(whole / "model", dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     made = pipeline(

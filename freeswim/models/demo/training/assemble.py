@@ -32,6 +32,8 @@ def write_checkpoint(
 
     The parts are left in float16 as well: they are written, no more.
     """
+    tokenizer.backend_tokenizer.no_padding()  # it keeps what it was last asked for
+    tokenizer.backend_tokenizer.no_truncation()
     pipeline = WanPipeline(
         tokenizer=tokenizer,  # pyright: ignore[reportArgumentType] (any tokenizer does)
         text_encoder=encoder.half().eval(),
