@@ -327,10 +327,10 @@ def test_the_wheel_turns_a_field_only_while_it_has_the_focus(qtbot: QtBot, panel
         QApplication.sendEvent(spin, event)
 
     turn()
-    assert spin.value() == 9
+    assert spin.value() == 17
     spin.setFocus()
     turn()
-    assert spin.value() == 13
+    assert spin.value() == 21
 
 
 def test_a_clip_begins_at_a_timecode(qtbot: QtBot, panel: SettingsPanel, clip: Path):

@@ -141,7 +141,8 @@ def image(tmp_path: Path, qapp: QApplication) -> Path:
 @pytest.fixture
 def sidecar(tmp_path: Path) -> Path:
     """Of a take of the demo's."""
-    fields = load_preset("demo").defaults | {"kind": "text", "prompt": "a pond", "seed": 41}
+    own = {"kind": "text", "prompt": "a pond", "seed": 41, "frames": 9}
+    fields = load_preset("demo").defaults | own
     path = tmp_path / "a-pond-41.json"
     path.write_text(json.dumps({"schema": 1, "request": Request.parse(fields).as_dict()}))
     return path
