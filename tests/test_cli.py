@@ -210,6 +210,17 @@ def test_demo_shows_draft_and_take_four_times_as_large(demo: Path):
             assert np.abs(panel - other).mean() > 2  # four different pictures
 
 
+def test_the_readme_shows_what_the_demo_makes(demo: Path):
+    """Roughly: other processors round otherwise, other weights make another pond (27 and more)."""
+    root = Path(__file__).parents[1]
+    assert "(docs/screens/demo.webp)" in (root / "README.md").read_text("utf-8")
+    made, shown = (
+        np.asarray(Image.open(path).convert("RGB").resize((260, 68), Image.Resampling.BOX), int)
+        for path in (demo / "comparison.png", root / "docs" / "screens" / "demo.webp")
+    )
+    assert np.abs(made - shown).mean() < 10
+
+
 def test_demo_timeline_plays_its_takes(demo: Path):
     timeline = otio.adapters.read_from_file(str(demo / "demo.otio"))
     (shot,) = timeline.find_clips()
