@@ -58,7 +58,7 @@ def lora(tmp_path: Path) -> Path:
         for block in range(2):
             stem = f"blocks.{block}.{name}"
             rows, columns = weights[f"{stem}.weight"].shape
-            up = torch.randn(rows, 4, generator=generator) / 20
+            up = torch.randn(rows, 4, generator=generator) / 6
             down = torch.randn(4, columns, generator=generator)
             keys |= {f"transformer.{stem}.lora_A.weight": down}
             keys |= {f"transformer.{stem}.lora_B.weight": up}
