@@ -17,9 +17,8 @@ from freeswim.presets import load_preset
 from freeswim.request import Request
 
 FACTORS = (2, 4)
-STRONGER = 0.15  # above the preset's strength: the second one that is measured
+WEAKER = 0.1  # below the preset's strength: the second one that is measured
 SHOWN = 6  # units of each size whose pictures and clips are kept
-FRAMES = 9  # of a clip of the demo; 4n + 1
 
 DRAFT, ENLARGED = "draft", "bilinear"
 TRUTH, CODED_TRUTH = "true render", "true render, coded"
@@ -114,7 +113,7 @@ def make_plan(
         preset: whose checkpoint, sizes and settings are used.
         quick: what shows that it runs, no more.
         prompts: to be shown by a checkpoint that does not know the pond.
-        frames: of each clip; None: the preset's own, for the demo FRAMES.
+        frames: of each clip; None: the preset's own.
 
     Raises:
         FreeswimError: no such preset; no prompts for another checkpoint than the demo's.
@@ -135,8 +134,8 @@ def make_plan(
         num_prompts=len(prompts) or num_prompts,
         num_seeds=num_seeds,
         factors=FACTORS,
-        strengths=(strength, min(1.0, round(strength + STRONGER, 4))),
-        frames=frames or (FRAMES if is_pond else request.frames),
+        strengths=(strength, round(max(strength - WEAKER, strength / 2), 4)),
+        frames=frames or request.frames,
         base_steps=request.base.steps,
         refine_steps=request.refine.steps,
         weights=_digest(request),

@@ -57,7 +57,7 @@ def add_bench_commands(commands: Any) -> None:
     quality.add_argument("--quick", action="store_true", help=_QUICK)
     quality.add_argument("--seeds", type=at_least_one, default=2, metavar="N", help="default 2")
     quality.add_argument(
-        "--frames", type=at_least_one, metavar="N", help="of a clip; default 9, or the preset's"
+        "--frames", type=at_least_one, metavar="N", help="of a clip; default: the preset's"
     )
     quality.add_argument(
         "--workers", type=at_least_one, default=1, metavar="N", help="processes; default 1"

@@ -31,6 +31,8 @@ from freeswim.presets import load_preset
 from freeswim.request import Request
 from freeswim.video.writer import write_video
 
+STRENGTH = load_preset("demo").defaults["refine"]["strength"]
+
 
 def pond(seed: int, size: int = 128, num_frames: int = 5) -> Floats:
     return render(sample_scene(np.random.default_rng(seed)), size, size, num_frames=num_frames)
@@ -150,7 +152,7 @@ def test_layout_is_that_of_the_draft_however_sharp_the_picture() -> None:
 
 
 def clip_of(method: str, error: float, *, seed: int = 0, factor: int = 4, **changes) -> Clip:
-    strength = None if method == "draft" else 0.4
+    strength = None if method == "draft" else STRENGTH
     values = dict(found=2.0, color=1.0, layout_db=20.0, fine=1.0, seam=0.4, flicker=5.0)
     return Clip(
         "two koi", seed, factor, method, strength, error=error,
@@ -234,8 +236,8 @@ def test_a_quick_run_measures_every_method(quick: Path) -> None:
 def test_a_quick_run_leaves_a_table_and_a_sheet(quick: Path) -> None:
     table = (quick / "quality.md").read_text("utf-8")
     assert "| method | strength | count error |" in table
-    assert f"| {EXACT} | 0.4 |" in table and "| what the numbers have to show |" in table
-    with Image.open(quick / "2x-0.4.png") as sheet:
+    assert f"| {EXACT} | {STRENGTH} |" in table and "| what the numbers have to show |" in table
+    with Image.open(quick / f"2x-{STRENGTH}.png") as sheet:
         assert sheet.width > 11 * 160 and sheet.height > 2 * 160
 
 
