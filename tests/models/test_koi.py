@@ -3,6 +3,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 import freeswim.models.demo
 from freeswim.errors import RequestError
-from freeswim.models.demo.koi import Scene, View, caption, render, sample_scene
+from freeswim.models.demo.koi import Koi, Scene, View, caption, render, sample_scene
 from freeswim.models.demo.measure import count_koi, koi_mask, measure_koi
 from freeswim.models.demo.scene import COLORS, COUNTS, DIRECTIONS, WATERS, Direction
 
@@ -167,11 +168,33 @@ def test_the_measure_does_not_take_one_colour_for_another() -> None:
     assert measured.error == 1
 
 
-def test_the_measure_counts_pieces_that_touch_at_a_corner_as_one() -> None:
+@pytest.mark.parametrize(("bridge", "koi"), [(0, 2), (4, 2), (14, 1)])
+def test_bodies_that_touch_are_two_and_bodies_that_merge_are_one(bridge: int, koi: int) -> None:
     frame = np.zeros((256, 256, 3), np.float32)
-    frame[40:60, 40:60] = frame[60:80, 60:80] = (0.95, 0.46, 0.09)
-    frame[200:220, 40:60] = (0.95, 0.46, 0.09)
-    assert count_koi(frame) == 2
+    frame[60:80, 40:100] = frame[60:80, 110:170] = (0.95, 0.46, 0.09)
+    frame[70 - bridge // 2 : 70 + bridge // 2, 100:110] = (0.95, 0.46, 0.09)
+    measured = measure_koi(frame, "orange", "blue", 2)
+    assert measured.found == measured.large == count_koi(frame) == koi
+
+
+def test_koi_whose_fins_touch_are_counted_one_by_one() -> None:
+    first = Koi((0.45, 0.4), (1.0, 0.0), 0.1, 0.42, 0.0, 6.0, 0.06, (0.0, 0.0, 0.0))
+    second = replace(first, middle=(0.55, 0.57))
+    scene = replace(scene_of(0), lily_pads=())
+    alone = [koi_mask(render(replace(scene, koi=(koi,)), 128, 128)[4]) for koi in (first, second)]
+    assert np.logical_and(*alone).any()
+    assert count_koi(render(replace(scene, koi=(first, second)), 128, 128)[4]) == 2
+
+
+@pytest.mark.parametrize("times", [2, 4])
+def test_koi_that_are_many_times_too_small_are_counted_as_well(times: int) -> None:
+    view = View(0.5 - times / 2, 0.5 - times / 2, times)
+    right = [
+        count_koi(render(scene_of(seed), 512, 512, view=view, num_frames=1)[0])
+        == len(scene_of(seed).koi)
+        for seed in range(6)
+    ]
+    assert all(right)
 
 
 def test_water_alone_holds_no_koi() -> None:
