@@ -25,7 +25,7 @@ from freeswim.models.demo.training import lean
 from freeswim.models.demo.training.autoencoder import texture_loss
 from freeswim.models.demo.training.evaluation import direction_of
 from freeswim.models.demo.training.optimiser import orthogonalised
-from freeswim.models.demo.training.recipe import FULL, QUICK, Recipe
+from freeswim.models.demo.training.recipe import AGAIN, FULL, QUICK, QUICK_AGAIN, Recipe
 from freeswim.models.demo.training.run import make_checkpoint
 from freeswim.models.demo.training.samples import autoencoder_crop, captioned_clip
 from freeswim.models.demo.training.stage import OutOfTime, Run
@@ -145,6 +145,49 @@ def test_a_folder_with_a_run_is_only_gone_on_with_by_its_own_recipe(
     with FileLock(whole / "lock"):
         assert train.main(["--folder", str(whole), "--quick", "--resume"]) == 2
     assert "Another process" in capsys.readouterr().err
+
+
+def test_another_round_keeps_the_autoencoder_and_trains_the_rest(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, model = tmp_path / "again", whole / "model"
+    arguments = ["--folder", str(folder), "--quick", "--after"]
+    assert train.main([*arguments, str(tmp_path / "none")]) == 2
+    assert "holds no checkpoint" in capsys.readouterr().err
+    assert train.main([*arguments, str(model)]) == 0
+    first, second = weights_of(whole), weights_of(folder)
+    assert first.keys() == second.keys()
+    is_same = {name: torch.equal(first[name], second[name]) for name in first}
+    assert {name.split("/")[1] for name in first if is_same[name]} == {"vae"}
+    assert not all(is_same[name] for name in first if "text_encoder" in name)
+    assert (folder / "model/vae/config.json").read_bytes() == (
+        model / "vae/config.json"
+    ).read_bytes()
+    card = json.loads((folder / "card.json").read_text("utf-8"))
+    assert set(card["seconds"]) == {"transformer"}
+    assert train.main([*arguments, str(WEIGHTS), "--resume"]) == 2
+    assert "another recipe" in capsys.readouterr().err
+
+
+def test_another_round_in_slices_comes_to_the_same_weights(whole: Path, tmp_path: Path) -> None:
+    undisturbed, sliced = Run(tmp_path / "one"), Run(tmp_path / "two", deadline=time.monotonic())
+    for run in (undisturbed, sliced):
+        run.folder.mkdir()
+    make_checkpoint(QUICK_AGAIN, undisturbed, CPU, after=whole / "model")
+    for _ in range(100):
+        try:
+            make_checkpoint(QUICK_AGAIN, sliced, CPU, after=whole / "model")
+            break
+        except OutOfTime:
+            assert not (sliced.folder / "card.json").exists()
+    assert_equal_weights(undisturbed.folder, sliced.folder)
+
+
+def test_rates_rise_to_their_height_and_fall_to_the_floor() -> None:
+    for schedule in (FULL.transformer, AGAIN.transformer):
+        rates = [schedule.rate(step) for step in range(schedule.steps)]
+        assert max(rates) == pytest.approx(schedule.height, rel=0.01)
+        assert rates[0] < 0.01 and rates[-1] < 1.1 * schedule.floor * schedule.height
 
 
 # ------------------------------------------------------------------------------------- the data

@@ -5,11 +5,15 @@ latents/, transformer.state. Then FOLDER/model is the checkpoint, in the format 
 FOLDER/card.json says how it was made and what it can do. log.jsonl grows all the while.
 
 A run may be killed at any moment; with --resume the same command goes on, to the same weights.
+
+With --after CHECKPOINT its autoencoder is kept, and its transformer goes through another round on
+other clips: latents/ and transformer.state are all that is made.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import shutil
 import sys
@@ -20,7 +24,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from freeswim.models.demo.training.recipe import FULL, QUICK, Recipe
+from freeswim.models.demo.training.recipe import AGAIN, FULL, QUICK, QUICK_AGAIN, Recipe
 from freeswim.output import publish, workspace
 from freeswim.quiet import quiet_libraries
 
@@ -30,7 +34,10 @@ RECIPE = "recipe.json"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status: 0 done, 2 refused, 3 out of time."""
     options = _parser().parse_args(arguments)
-    recipe = QUICK if options.quick else FULL
+    if options.after is None:
+        recipe = QUICK if options.quick else FULL
+    else:
+        recipe = QUICK_AGAIN if options.quick else AGAIN
     folder: Path = options.folder.expanduser().absolute()
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -41,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _train(folder: Path, recipe: Recipe, options: argparse.Namespace) -> int:
-    if refusal := _refusal(folder, recipe, options.resume):
+    if refusal := _refusal(folder, recipe, options.after, options.resume):
         return _refuse(refusal)
     for part in folder.rglob(".*.part"):  # what a kill left half written
         shutil.rmtree(part)
@@ -55,7 +62,7 @@ def _train(folder: Path, recipe: Recipe, options: argparse.Namespace) -> int:
     deadline = None if options.minutes is None else time.monotonic() + 60 * options.minutes
     run = Run(folder, deadline)
     try:
-        make_checkpoint(recipe, run, torch.device(options.device))
+        make_checkpoint(recipe, run, torch.device(options.device), after=options.after)
     except OutOfTime:
         run.log(out_of_time=True, minutes=options.minutes)
         return 3
@@ -67,10 +74,15 @@ def _refuse(why: str) -> int:
     return 2
 
 
-def _refusal(folder: Path, recipe: Recipe, resume: bool) -> str:
+def _refusal(folder: Path, recipe: Recipe, after: Path | None, resume: bool) -> str:
     """Why the run cannot begin in this folder; empty where it can, and the recipe is in it then."""
-    place = folder / RECIPE
-    text = json.dumps(asdict(recipe), indent=1) + "\n"
+    place, content = folder / RECIPE, asdict(recipe)
+    if after is not None:
+        weights = after / "transformer" / "diffusion_pytorch_model.safetensors"
+        if not weights.is_file():
+            return f"{after} holds no checkpoint; name one, as freeswim/models/demo/weights is."
+        content["after"] = hashlib.sha256(weights.read_bytes()).hexdigest()
+    text = json.dumps(content, indent=1) + "\n"
     if not place.exists():
         with workspace(place) as parts:
             (parts / RECIPE).write_text(text, "utf-8")
@@ -90,6 +102,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--folder", type=Path, required=True, help="for everything that is made")
     parser.add_argument("--resume", action="store_true", help="go on with the run in the folder")
+    parser.add_argument(
+        "--after", type=Path, metavar="CHECKPOINT", help="train its transformer for another round"
+    )
     parser.add_argument("--minutes", type=float, help="stop after so long; --resume goes on")
     parser.add_argument("--threads", type=int, default=1, help="of a processor; default 1")
     parser.add_argument("--device", default="cpu", help="cpu, cuda")

@@ -50,7 +50,7 @@ def write_checkpoint(
 
 def write_card(run: Run, recipe: Recipe, figures: Figures) -> Path:
     """card.json: all that the model card says about how it was made and how good it is."""
-    stages = ("autoencoder", "decoder", "transformer")
+    stages = [path.stem for path in sorted(run.folder.glob("*.state"))]
     model = run.folder / "model"
     files = sorted(path for path in model.rglob("*") if path.is_file())
     card: dict[str, Any] = {

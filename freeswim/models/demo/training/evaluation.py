@@ -28,7 +28,7 @@ from freeswim.models.demo.training.stage import Figures
 from freeswim.models.demo.training.text import as_tokens, encode
 from freeswim.video import autoencoder
 
-GUIDANCE = 4.0
+GUIDANCE = 2.5  # as the preset demo has it
 FIRST_SEED = 3000
 LEAST_WAY = 0.015  # ponds from the first frame to the last; less is no direction
 

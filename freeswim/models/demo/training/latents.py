@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from diffusers import AutoencoderKLWan
+from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -76,13 +79,23 @@ def _make_shard(
 def _batches(
     recipe: Recipe, number: int, clips: range, size: int
 ) -> Iterator[tuple[Tensor, list[str]]]:
+    """The next batch is drawn, by as many threads as torch has, while one is encoded."""
     bucket = recipe.buckets[number]
-    for first in range(clips.start, clips.stop, size):
-        made = [
-            captioned_clip(recipe.seed, number, index, bucket.rows, bucket.columns, bucket.frames)
-            for index in range(first, min(first + size, clips.stop))
-        ]
-        yield as_video(frames for frames, _ in made), [text for _, text in made]
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+
+        def begun(first: int) -> list[Future[tuple[NDArray[np.float32], str]]]:
+            return [
+                pool.submit(
+                    captioned_clip, recipe.seed, number, index,
+                    bucket.rows, bucket.columns, bucket.frames,
+                )
+                for index in range(first, min(first + size, clips.stop))
+            ]  # fmt: skip
+
+        coming = begun(clips.start)
+        for first in range(clips.start, clips.stop, size):
+            made, coming = [clip.result() for clip in coming], begun(first + size)
+            yield as_video(frames for frames, _ in made), [text for _, text in made]
 
 
 def _read_shard(place: Path) -> tuple[Tensor, list[str]]:

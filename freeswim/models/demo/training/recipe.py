@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 PIXELS = 16  # along a side of a token
@@ -22,11 +22,13 @@ class Schedule:
     log_every: int
     check_every: int  # steps between measurements on what is not trained on
     floor: float = 0.02
+    height: float = 1.0  # share of the full rate that is reached
 
     def rate(self, step: int) -> float:
         """What the learning rates are multiplied with at `step`, 0…1."""
-        left = (self.steps - step) / (self.cooldown * self.steps)
-        return min(1.0, (step + 1) / self.warmup) * (self.floor + (1 - self.floor) * min(1.0, left))
+        left = min(1.0, (self.steps - step) / (self.cooldown * self.steps))
+        share = self.floor + (1 - self.floor) * left
+        return self.height * min(1.0, (step + 1) / self.warmup) * share
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class Recipe:
     transformer_config: Mapping[str, Any]
     text_config: Mapping[str, Any]
     seed: int = 0
+    shift: float = 2.0  # of the noise levels that are trained on, towards more noise
     crops: int = 8  # in a batch of the autoencoder
     crop_side: int = 64  # pixels
     crop_frames: int = 9  # the third latent frame takes the path of all that follow
@@ -120,6 +123,27 @@ FULL = Recipe(
     text_config=_TEXT,
 )
 
+# Another round for the transformer of a finished checkpoint, on clips that it has not seen. How many
+# koi there are is decided where the noise is strongest, so most of it is spent there.
+AGAIN = replace(
+    FULL,
+    name="again",
+    transformer=Schedule(12000, 300, 0.8, 200, 100, 2000, height=0.5),
+    buckets=(
+        Bucket(8, 8, 17, clips=6000, batch=12, share=0.84),
+        Bucket(8, 12, 17, clips=320, batch=8, share=0.04),
+        Bucket(12, 8, 17, clips=320, batch=8, share=0.04),
+        Bucket(12, 12, 17, clips=384, batch=5, share=0.05),
+        Bucket(16, 16, 17, clips=192, batch=3, share=0.03),
+        Bucket(8, 8, 1, clips=4096, batch=48, share=0.7),
+        Bucket(12, 12, 1, clips=1024, batch=24, share=0.15),
+        Bucket(16, 16, 1, clips=1024, batch=12, share=0.15),
+    ),
+    seed=1,
+    shift=4.0,
+    first_frames_share=0.25,
+)
+
 # Shows that every stage runs; what it makes shows nothing.
 QUICK = Recipe(
     name="quick",
@@ -143,3 +167,5 @@ QUICK = Recipe(
     check_steps=2,
     compiled=False,
 )
+
+QUICK_AGAIN = replace(QUICK, name="quick, again", seed=1, shift=4.0)

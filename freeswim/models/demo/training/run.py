@@ -1,12 +1,15 @@
-"""All stages of a training run, one after the other."""
+"""All stages of a training run, one after the other; or another round of the last one."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from safetensors.torch import load_model
 
 from freeswim.models.demo.training import autoencoder, transformer
 from freeswim.models.demo.training.assemble import machine, write_card, write_checkpoint
@@ -16,11 +19,19 @@ from freeswim.models.demo.training.recipe import Recipe
 from freeswim.models.demo.training.stage import Figures, Run, train
 from freeswim.models.demo.training.text import make_encoder, make_tokenizer
 
+TRANSFORMER = "transformer/diffusion_pytorch_model"  # where a checkpoint has its weights
+VAE = "vae/diffusion_pytorch_model"
 FINAL_ROUNDS = 4  # of prompts, that the card's figures are of
 
 
-def make_checkpoint(recipe: Recipe, run: Run, device: torch.device) -> None:
+def make_checkpoint(
+    recipe: Recipe, run: Run, device: torch.device, *, after: Path | None = None
+) -> None:
     """All stages, or what is left of them.
+
+    Args:
+        after: a finished checkpoint, whose autoencoder is kept and whose transformer and text
+            encoder are trained on; None: all begin from nothing.
 
     Raises:
         OutOfTime: another run has to go on.
@@ -29,18 +40,28 @@ def make_checkpoint(recipe: Recipe, run: Run, device: torch.device) -> None:
     torch.manual_seed(recipe.seed)  # of the weights that training starts from
     vae: Any = AutoencoderKLWan(**recipe.vae_config)
     tokenizer = make_tokenizer()
-    encoder = make_encoder(recipe.text_config, tokenizer).to(device)  # pyright: ignore
+    encoder = make_encoder(recipe.text_config, tokenizer)
     model: Any = WanTransformer3DModel(**recipe.transformer_config)
     transformer.start(model)
-    vae.to(device)
-    model.to(device)
+    if after is not None:
+        for part, name in ((vae, VAE), (encoder, "text_encoder/model"), (model, TRANSFORMER)):
+            load_model(part, after / f"{name}.safetensors")
+    parts: tuple[Any, ...] = (vae, encoder, model)
+    for part in parts:
+        part.to(device)
 
-    train(autoencoder.joint(vae, recipe), recipe.autoencoder, run)
-    train(autoencoder.decoder(vae, recipe), recipe.decoder, run)
+    if after is None:
+        train(autoencoder.joint(vae, recipe), recipe.autoencoder, run)
+        train(autoencoder.decoder(vae, recipe), recipe.decoder, run)
     vae.requires_grad_(False).eval()
     encoded = make_latents(vae, recipe, run)
-    vae.register_to_config(**autoencoder.with_statistics(recipe.vae_config, *statistics(encoded)))
-    learner = transformer.trainee(model, encoder, tokenizer, encoded, recipe)
+    if after is None:
+        scale = statistics(encoded)
+    else:  # what the transformer was trained with, not what these clips happen to have
+        known = json.loads((after / "vae" / "config.json").read_text("utf-8"))
+        scale = torch.tensor(known["latents_mean"]), torch.tensor(known["latents_std"])
+    vae.register_to_config(**autoencoder.with_statistics(recipe.vae_config, *scale))
+    learner = transformer.trainee(model, encoder, tokenizer, encoded, scale, recipe)
 
     def check() -> Figures:
         figures = learner.check()

@@ -12,14 +12,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
 from freeswim.models.demo.training import lean
-from freeswim.models.demo.training.latents import Encoded, statistics
+from freeswim.models.demo.training.latents import Encoded
 from freeswim.models.demo.training.optimiser import Muon
 from freeswim.models.demo.training.recipe import MAX_TEXT, Recipe
 from freeswim.models.demo.training.stage import Figures, Trainee
 from freeswim.models.demo.training.text import as_tokens, encode
 
 NO_TEXT = 0.1  # share of the clips that are shown without their caption
-SHIFT = 2.0  # of noise levels towards more noise
 # Lengths a pipeline may pad its text to: the model has to bear them all.
 PADDED = (16, 24, 32, 32, 64, 128, 226, 512)
 _STEPS, _HELD_OUT = 21, 16  # part of seeds; every so many clips of a bucket, one is not trained on
@@ -30,10 +29,15 @@ def trainee(
     encoder: UMT5EncoderModel,
     tokenizer: PreTrainedTokenizerFast,
     encoded: Sequence[Encoded],
+    scale: tuple[Tensor, Tensor],
     recipe: Recipe,
 ) -> Trainee:
-    """Both, to be trained together."""
-    mean, std = (value.view(1, -1, 1, 1, 1) for value in statistics(list(encoded)))
+    """Both, to be trained together.
+
+    Args:
+        scale: mean and deviation of the latents' channels, (C,) each.
+    """
+    mean, std = (value.view(1, -1, 1, 1, 1) for value in scale)
     tokens = [as_tokens(tokenizer, part.captions) for part in encoded]
     empty = as_tokens(tokenizer, [""])
     device = transformer.device
@@ -44,7 +48,7 @@ def trainee(
         words = tokens[number][picked]
         count = len(picked)
         words = torch.where(torch.from_numpy(rng.random(count) < NO_TEXT)[:, None], empty, words)
-        sigma = _sigmas(rng, count)
+        sigma = _sigmas(rng, count, recipe.shift)
         noise = torch.from_numpy(rng.standard_normal(clean.shape, np.float32))
         part = sigma.view(-1, 1, 1, 1, 1)
         noised = (1 - part) * clean + part * noise
@@ -114,12 +118,12 @@ def _bucket_of(rng: np.random.Generator, recipe: Recipe, step: int) -> int:
     return int(rng.choice(len(shares), p=shares / shares.sum()))
 
 
-def _sigmas(rng: np.random.Generator, count: int) -> Tensor:
+def _sigmas(rng: np.random.Generator, count: int, shift: float) -> Tensor:
     """Noise levels, most in the middle, some anywhere, shifted up."""
     middle = 1 / (1 + np.exp(-1.1 * rng.standard_normal(count)))
     anywhere = rng.random(count)
     level = np.where(rng.random(count) < 0.2, anywhere, middle)
-    return torch.from_numpy((SHIFT * level / (1 + (SHIFT - 1) * level)).astype(np.float32))
+    return torch.from_numpy((shift * level / (1 + (shift - 1) * level)).astype(np.float32))
 
 
 def _held_out(clips: int) -> int:
