@@ -27,7 +27,8 @@ from freeswim.video.reader import probe, read_frames
 from freeswim.video.writer import write_video
 
 PROMPT = "two orange koi swimming left in green water"
-QUICK = ["--preset", "demo", "--size", "160x128", "--frames", "5", "--steps", "3", "--seed", "7"]
+FEW = ["--steps", "3", "--strength", "0.4"]  # of these one is left for the second pass
+QUICK = ["--preset", "demo", "--size", "160x128", "--frames", "5", *FEW, "--seed", "7"]
 
 
 @pytest.fixture(autouse=True)
@@ -109,7 +110,7 @@ def test_lora_changes_the_take_and_its_draft_is_finished_with_it(lora: Path):
 
 
 def test_clip_is_remade_with_a_lora(clip: Path, lora: Path):
-    command = ["refine", str(clip), "--preset", "demo", "--steps", "3", "--strength", "0.4"]
+    command = ["refine", str(clip), "--preset", "demo", *FEW]
     assert main([*command, "--lora", str(lora), "--lora", f"{lora}:-1", "--seed", "1"]) == 0
     said = json.loads(Path("pond-refined.json").read_text())["request"]["loras"]
     assert [lora["weight"] for lora in said] == [1, -1]
@@ -138,7 +139,7 @@ def test_lora_is_written_as_file_and_weight(text: str, name: str, weight: float,
 
 
 def test_published_usage_sets_mode_and_size():
-    command = ["generate", PROMPT, "--preset", "demo", "--seed", "1", "--steps", "3"]
+    command = ["generate", PROMPT, "--preset", "demo", "--seed", "1", *FEW]
     command += ["--frames", "1", "--target_height", "144", "--target_width", "176"]
     assert main([*command, "--mode", "nocache", "--out", "a.mp4"]) == 0
     assert main([*command, "--mode", "cache", "--out", "b.mp4"]) == 0
@@ -154,7 +155,7 @@ def test_published_usage_sets_mode_and_size():
 
 
 def test_refine_remakes_a_clip_at_twice_its_size_and_its_own_rate(clip: Path):
-    assert main(["refine", str(clip), "--preset", "demo", "--steps", "3", "--strength", "0.4"]) == 0
+    assert main(["refine", str(clip), "--preset", "demo", *FEW]) == 0
     take = probe(Path("pond-refined.mp4"))
     assert (take.width, take.height, take.num_frames, take.frame_rate) == (128, 96, 6, 25)
     request = json.loads(Path("pond-refined.json").read_text())["request"]
@@ -184,7 +185,7 @@ def test_json_events_tell_progress_and_the_take(capsys: pytest.CaptureFixture[st
 
 
 def test_newcomer_without_weights_gets_the_demo_and_is_told(capsys: pytest.CaptureFixture[str]):
-    command = ["generate", PROMPT, "--size", "128x128", "--frames", "1", "--steps", "3"]
+    command = ["generate", PROMPT, "--size", "128x128", "--frames", "1", *FEW]
     assert main(command) == 0
     assert "taking preset demo" in capsys.readouterr().err
 
@@ -412,7 +413,7 @@ def test_budget_that_is_too_small_is_status_5_with_the_numbers(
     wanted = ["generate", PROMPT, "--preset", "demo", "--size", "2048x2048", *out]
     assert main([*prefix, *wanted, "--memory", "0.9GB"]) == 5
     said = capsys.readouterr().err
-    assert "2048x2048, 17 frames, need " in said
+    assert "2048x2048, 9 frames, need " in said
     assert "0.9 GB may be used" in said
     assert "This would fit: " in said
     assert files() == []
@@ -463,7 +464,7 @@ resource.setrlimit(resource.RLIMIT_AS, (used + 600 * 2**20,) * 2)
 sys.exit(main(sys.argv[1:]))
 """
     size = ["--size", "2048x2048", "--frames", "9"]
-    large = ["--preset", "demo", *size, "--steps", "3", "--out", "t.mp4"]
+    large = ["--preset", "demo", *size, "--steps", "4", "--out", "t.mp4"]
     done = subprocess.run(
         [sys.executable, "-c", code, "generate", PROMPT, *large], capture_output=True, text=True
     )

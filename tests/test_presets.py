@@ -38,7 +38,7 @@ def test_every_preset_is_there_explained_and_makes_a_request():
 
 def test_demo_preset_has_the_settings_at_which_its_model_shows_the_method():
     refine = load_preset("demo").defaults["refine"]
-    assert (refine["strength"], refine["refresh_interval"]) == (0.4, 2)
+    assert (refine["strength"], refine["refresh_interval"]) == (0.25, 2)
     assert 2 <= refine["guidance_scale"] <= 3
 
 

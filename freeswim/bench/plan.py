@@ -17,7 +17,7 @@ from freeswim.presets import load_preset
 from freeswim.request import Request
 
 FACTORS = (2, 4)
-WEAKER = 0.1  # below the preset's strength: the second one that is measured
+STRONGER = 0.05  # above the preset's strength: the second one that is measured
 SHOWN = 6  # units of each size whose pictures and clips are kept
 
 DRAFT, ENLARGED = "draft", "bilinear"
@@ -134,7 +134,7 @@ def make_plan(
         num_prompts=len(prompts) or num_prompts,
         num_seeds=num_seeds,
         factors=FACTORS,
-        strengths=(strength, round(max(strength - WEAKER, strength / 2), 4)),
+        strengths=(strength, round(min(strength + STRONGER, 1.0), 4)),
         frames=frames or request.frames,
         base_steps=request.base.steps,
         refine_steps=request.refine.steps,

@@ -14,7 +14,7 @@ from PIL import Image
 
 from freeswim.bench import blind, report
 from freeswim.bench.measures import Clip, Floats, clip_figures, pond_prompts, true_render
-from freeswim.bench.plan import EXACT, METHODS, WINDOW, make_plan
+from freeswim.bench.plan import EXACT, FULL, METHODS, WINDOW, make_plan
 from freeswim.bench.quality import run
 from freeswim.cli.main import main
 from freeswim.errors import RequestError
@@ -177,7 +177,7 @@ def claims_of(**errors: float) -> dict[str, bool]:
         for method in METHODS:
             error = errors.get(method.guidance, errors["exact"])
             error = errors["window"] if method.name == WINDOW else error
-            seam = errors.get("seam", 0.4)
+            seam = 0.4 if method.name == FULL else errors.get("seam", 0.4)
             clips.append(clip_of(method.name, error + 0.1 * (seed % 2), seed=seed, seam=seam))
         clips.append(clip_of("draft", errors["draft"], seed=seed))
     found = report.claims(clips, plan)
@@ -191,7 +191,8 @@ def test_claims_hold_and_fail_by_the_numbers() -> None:
     assert all(good.values())
     assert not claims_of(exact=1.0, window=3.0, draft=0.5)["draft"]
     assert not claims_of(exact=1.0, window=1.5, draft=1.0)["window"]
-    assert not claims_of(exact=0.5, window=2.0, draft=0.5, seam=1.7)["seams"]
+    assert not claims_of(exact=0.5, window=2.0, draft=0.5, seam=2.0)["seams"]
+    assert claims_of(exact=0.5, window=2.0, draft=0.5, seam=1.8)["seams"]
     assert not claims_of(exact=0.5, window=2.0, draft=0.5, native=0.9)["native"]
     assert claims_of(exact=0.5, window=2.0, draft=0.5, interpolated=0.2)["interpolated"]
 
@@ -200,7 +201,7 @@ def test_clips_that_nobody_can_count_have_no_such_columns() -> None:
     plan = replace(make_plan(), factors=(4,))
     clips = [
         replace(clip_of(name, 0.0, seed=seed), error=None, found=None, color=None)
-        for name in ("draft", EXACT, WINDOW)
+        for name in ("draft", EXACT, WINDOW, FULL)
         for seed in range(3)
     ]
     text = report.markdown(clips, plan)

@@ -585,7 +585,7 @@ def test_each_state_says_what_it_is(shown: QueuePanel, offline: Studio):
     shown.times._learn_job(running.id, {"eta_seconds": 301.0})
     words = shown.queue.words_of
     assert words(running).status == "Running · refining 6/50 · 5 min left"
-    assert words(running).facts == "17 frames · 512 × 512 · seed 7"
+    assert words(running).facts == "9 frames · 512 × 512 · seed 7"
     said = {
         words(running.model_copy(update={"wish": Wish.CANCEL})).status,
         words(running.model_copy(update={"wish": Wish.PAUSE})).status,
@@ -640,7 +640,7 @@ def test_stages_that_a_job_does_not_have_take_no_share(shown: QueuePanel, offlin
     step(offline, draft, "base", 25, 25)
     share = shown.queue.words_of(draft).share
     assert share is not None and share > 0.7
-    assert shown.queue.words_of(draft).facts.startswith("17 frames · 128 × 128")
+    assert shown.queue.words_of(draft).facts.startswith("9 frames · 128 × 128")
 
 
 def test_time_left_is_asked_seldom_and_counted_down_in_between(offline: Studio):

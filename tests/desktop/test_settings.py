@@ -48,6 +48,8 @@ from freeswim.studio.wire import PresetSaid
 pytestmark = pytest.mark.qt_log_ignore(
     "does not support (propagateSizeHints|raise|grabbing the keyboard)"
 )
+DEMO = load_preset("demo").defaults
+FRAMES, STRENGTH = DEMO["frames"], DEMO["refine"]["strength"]
 LEFT = Qt.MouseButton.LeftButton
 CTRL = Qt.KeyboardModifier.ControlModifier
 SHIFT = Qt.KeyboardModifier.ShiftModifier
@@ -293,10 +295,10 @@ def test_a_change_has_a_dot_and_a_double_click_takes_it_back(qtbot: QtBot, panel
     label = next(row.label for row in panel.form.rows.rows if row.field is panel.form.strength)
     assert not label.is_changed
     panel.form.strength.slider.setValue(70)
-    assert label.is_changed and label.toolTip().startswith("preset: 0.40")
-    assert "Changed; preset: 0.40" in panel.form.strength.number.accessibleDescription()
+    assert label.is_changed and label.toolTip().startswith(f"preset: {STRENGTH:.2f}")
+    assert f"Changed; preset: {STRENGTH:.2f}" in panel.form.strength.number.accessibleDescription()
     qtbot.mouseDClick(label, LEFT)
-    assert panel.form.strength.number.value() == 0.4 and not label.is_changed
+    assert panel.form.strength.number.value() == STRENGTH and not label.is_changed
     panel.form.strength.number.setValue(0.8)
     panel.form.strength.number.setFocus()
     panel.reset.trigger()
@@ -327,10 +329,10 @@ def test_the_wheel_turns_a_field_only_while_it_has_the_focus(qtbot: QtBot, panel
         QApplication.sendEvent(spin, event)
 
     turn()
-    assert spin.value() == 17
+    assert spin.value() == FRAMES
     spin.setFocus()
     turn()
-    assert spin.value() == 21
+    assert spin.value() == FRAMES + 4
 
 
 def test_a_clip_begins_at_a_timecode(qtbot: QtBot, panel: SettingsPanel, clip: Path):
@@ -527,8 +529,8 @@ def test_one_job_with_each_preset_and_the_same_seed(qtbot: QtBot, panel: Setting
     assert chooser.button.text() == "Add 2 jobs"
     assert not chooser.boxes["wan21-14b-1440p-8-steps"].isEnabled()
     jobs = send(qtbot, panel, lambda: qtbot.mouseClick(chooser.button, LEFT))
-    assert [job.request["frames"] for job in jobs] == [17, 5]
-    assert [job.request["refine"]["strength"] for job in jobs] == [0.6, 0.4]
+    assert [job.request["frames"] for job in jobs] == [FRAMES, 5]
+    assert [job.request["refine"]["strength"] for job in jobs] == [0.6, STRENGTH]
     assert len({job.request["seed"] for job in jobs}) == len({job.shot_id for job in jobs}) == 1
 
 
