@@ -136,7 +136,7 @@ def claims(clips: Sequence[Clip], plan: Plan) -> list[Claim]:
 
 
 def _no_seams(clips: Sequence[Clip]) -> Claim:
-    """Against full attention, which has no windows: the rim of a pad or a koi may be a line as well."""
+    """Against full attention, which has no windows: a draft may have a line of its own."""
     whole = {_of_what(clip): clip.seam for clip in clips if clip.method == FULL}
     more = [clip.seam - whole[_of_what(clip)] for clip in clips if clip.method.startswith(OURS)]
     text = (
