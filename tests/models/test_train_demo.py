@@ -24,12 +24,14 @@ from freeswim.models.demo.scene import HEADING_RAD
 from freeswim.models.demo.training import lean
 from freeswim.models.demo.training.autoencoder import texture_loss
 from freeswim.models.demo.training.evaluation import direction_of
+from freeswim.models.demo.training.latents import Encoded
 from freeswim.models.demo.training.optimiser import orthogonalised
-from freeswim.models.demo.training.recipe import AGAIN, FULL, QUICK, QUICK_AGAIN, Recipe
+from freeswim.models.demo.training.recipe import AGAIN, FULL, QUICK, QUICK_AGAIN, Bucket, Recipe
 from freeswim.models.demo.training.run import make_checkpoint
 from freeswim.models.demo.training.samples import autoencoder_crop, captioned_clip
 from freeswim.models.demo.training.stage import OutOfTime, Run
 from freeswim.models.demo.training.text import as_tokens, encode, make_encoder, make_tokenizer
+from freeswim.models.demo.training.transformer import odds_of
 
 WEIGHTS = Path(train.__file__).parent / "weights"
 CPU = torch.device("cpu")
@@ -191,6 +193,18 @@ def test_rates_rise_to_their_height_and_fall_to_the_floor() -> None:
 
 
 # ------------------------------------------------------------------------------------- the data
+
+
+def test_clips_that_say_how_many_koi_are_picked_as_often_as_asked() -> None:
+    texts = ["two red koi", "red koi", "close-up of red koi", "one red koi", "red koi", "held out"]
+    bucket = Bucket(1, 1, 1, clips=6, batch=1, share=1.0)
+    odds = odds_of(Encoded(bucket, torch.zeros(6, 1, 1, 1, 1), texts), 0.8)
+    assert odds is not None
+    np.testing.assert_allclose(odds, [0.4, 0.2 / 3, 0.2 / 3, 0.4, 0.2 / 3])
+
+    alike = odds_of(Encoded(bucket, torch.zeros(6, 1, 1, 1, 1), ["one red koi"] * 6), 0.8)
+    assert alike is not None
+    np.testing.assert_allclose(alike, [0.2] * 5)
 
 
 def test_data_depend_on_their_number_alone() -> None:

@@ -62,6 +62,7 @@ class Recipe:
     text_config: Mapping[str, Any]
     seed: int = 0
     shift: float = 2.0  # of the noise levels that are trained on, towards more noise
+    counted: float | None = None  # share of clips that say how many koi; None: as many as there are
     crops: int = 8  # in a batch of the autoencoder
     crop_side: int = 64  # pixels
     crop_frames: int = 9  # the third latent frame takes the path of all that follow
@@ -124,13 +125,14 @@ FULL = Recipe(
 )
 
 # Another round for the transformer of a finished checkpoint, on clips that it has not seen. How many
-# koi there are is decided where the noise is strongest, so most of it is spent there.
+# koi there are is decided where the noise is strongest, so most of it is spent there, on clips that
+# say how many.
 AGAIN = replace(
     FULL,
     name="again",
-    transformer=Schedule(12000, 300, 0.8, 200, 100, 2000, height=0.5),
+    transformer=Schedule(7000, 300, 0.8, 200, 100, 2000, height=0.5),
     buckets=(
-        Bucket(8, 8, 17, clips=6000, batch=12, share=0.84),
+        Bucket(8, 8, 17, clips=4096, batch=12, share=0.84),
         Bucket(8, 12, 17, clips=320, batch=8, share=0.04),
         Bucket(12, 8, 17, clips=320, batch=8, share=0.04),
         Bucket(12, 12, 17, clips=384, batch=5, share=0.05),
@@ -140,7 +142,8 @@ AGAIN = replace(
         Bucket(16, 16, 1, clips=1024, batch=12, share=0.15),
     ),
     seed=1,
-    shift=4.0,
+    shift=8.0,
+    counted=0.85,
     first_frames_share=0.25,
 )
 
@@ -168,4 +171,4 @@ QUICK = Recipe(
     compiled=False,
 )
 
-QUICK_AGAIN = replace(QUICK, name="quick, again", seed=1, shift=4.0)
+QUICK_AGAIN = replace(QUICK, name="quick, again", seed=1, shift=8.0, counted=0.85)

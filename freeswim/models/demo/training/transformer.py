@@ -8,9 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from diffusers import WanTransformer3DModel
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
+from freeswim.models.demo.scene import COUNT_WORDS
 from freeswim.models.demo.training import lean
 from freeswim.models.demo.training.latents import Encoded
 from freeswim.models.demo.training.optimiser import Muon
@@ -39,6 +41,7 @@ def trainee(
     """
     mean, std = (value.view(1, -1, 1, 1, 1) for value in scale)
     tokens = [as_tokens(tokenizer, part.captions) for part in encoded]
+    odds = [odds_of(part, recipe.counted) for part in encoded]
     empty = as_tokens(tokenizer, [""])
     device = transformer.device
 
@@ -67,11 +70,10 @@ def trainee(
     def loss(step: int) -> tuple[Tensor, Figures]:
         rng = np.random.default_rng([recipe.seed, _STEPS, step])
         number = _bucket_of(rng, recipe, step)
-        clips = encoded[number].bucket.clips
-        picked = torch.from_numpy(
-            rng.integers(clips - _held_out(clips), size=_batch(recipe, number))
-        )
-        value = mean_loss(number, picked, rng)
+        clips, size = encoded[number].bucket.clips, _batch(recipe, number)
+        trained_on = clips - _held_out(clips)
+        picked = rng.choice(trained_on, size, p=odds[number])
+        value = mean_loss(number, torch.from_numpy(picked), rng)
         kind = "frames" if encoded[number].bucket.frames == 1 else "clips"
         return value, {f"loss_{kind}": value.item()}
 
@@ -97,6 +99,20 @@ def start(transformer: WanTransformer3DModel) -> None:
     """Begin with velocities of zero: steps go the right way from the first one on."""
     nn.init.zeros_(transformer.proj_out.weight)
     nn.init.zeros_(transformer.proj_out.bias)
+
+
+def odds_of(part: Encoded, share: float | None) -> NDArray[np.float64] | None:
+    """How often each clip that is trained on is picked; None: all alike.
+
+    Args:
+        share: of the picks that say how many koi there are, where a bucket has others as well.
+    """
+    if share is None:
+        return None
+    trained_on = part.captions[: len(part.captions) - _held_out(len(part.captions))]
+    counts = np.array([caption.startswith(COUNT_WORDS) for caption in trained_on])
+    odds = np.where(counts, share / max(1, counts.sum()), (1 - share) / max(1, (~counts).sum()))
+    return odds / odds.sum()  # where all clips are of one kind, every one as often
 
 
 def _optimiser(transformer: WanTransformer3DModel, encoder: UMT5EncoderModel) -> Muon:
