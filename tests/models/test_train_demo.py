@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ from freeswim.models.demo.training.run import make_checkpoint
 from freeswim.models.demo.training.samples import autoencoder_crop, captioned_clip
 from freeswim.models.demo.training.stage import OutOfTime, Run
 from freeswim.models.demo.training.text import as_tokens, encode, make_encoder, make_tokenizer
-from freeswim.models.demo.training.transformer import odds_of
+from freeswim.models.demo.training.transformer import grown, odds_of
 
 WEIGHTS = Path(train.__file__).parent / "weights"
 CPU = torch.device("cpu")
@@ -167,7 +168,7 @@ def test_another_round_keeps_the_autoencoder_and_trains_the_rest(
     ).read_bytes()
     card = json.loads((folder / "card.json").read_text("utf-8"))
     assert set(card["seconds"]) == {"transformer"}
-    assert train.main([*arguments, str(WEIGHTS), "--resume"]) == 2
+    assert train.main([*arguments, str(folder / "model"), "--resume"]) == 2
     assert "another recipe" in capsys.readouterr().err
 
 
@@ -183,6 +184,41 @@ def test_another_round_in_slices_comes_to_the_same_weights(whole: Path, tmp_path
         except OutOfTime:
             assert not (sliced.folder / "card.json").exists()
     assert_equal_weights(undisturbed.folder, sliced.folder)
+
+
+def test_a_transformer_that_grew_makes_what_it_made_before() -> None:
+    torch.manual_seed(3)
+    small: Any = WanTransformer3DModel(**QUICK.transformer_config)
+    large: Any = WanTransformer3DModel(**{**QUICK.transformer_config, "num_layers": 5})
+    large.load_state_dict(grown(large, small.state_dict()))
+    inputs = torch.randn(1, 8, 2, 2, 3), torch.tensor([700.0]), torch.randn(1, 16, 64)
+    with torch.no_grad():
+        before, after = (model(*inputs, return_dict=False)[0] for model in (small, large))
+    assert before.std() > 0.1
+    torch.testing.assert_close(after, before)
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"), [((), "--after"), (("--after", str(WEIGHTS)), "has 6 layers")]
+)
+def test_layers_are_only_added_to_a_finished_checkpoint(
+    more: tuple[str, ...], reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    assert train.main(["--folder", str(folder), "--quick", "--layers", "3", *more]) == 2
+    assert reason in capsys.readouterr().err
+    assert not (folder / "recipe.json").exists()
+
+
+def test_a_round_can_grow_the_transformer(whole: Path, tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    after = str(whole / "model")
+    arguments = ["--folder", str(tmp_path), "--quick", "--after", after, "--layers", "3"]
+    assert train.main(arguments) == 0
+    torch.set_num_threads(threads)
+    made: Any = WanPipeline.from_pretrained(tmp_path / "model").transformer
+    assert len(made.blocks) == 3
+    assert made.blocks[1].ffn.net[2].weight.abs().max() > 0  # it began with none
 
 
 def test_rates_rise_to_their_height_and_fall_to_the_floor() -> None:

@@ -7,7 +7,7 @@ FOLDER/card.json says how it was made and what it can do. log.jsonl grows all th
 A run may be killed at any moment; with --resume the same command goes on, to the same weights.
 
 With --after CHECKPOINT its autoencoder is kept, and its transformer goes through another round on
-other clips: latents/ and transformer.state are all that is made.
+other clips: latents/ and transformer.state are all that is made. With --layers it grows first.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -35,9 +35,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status: 0 done, 2 refused, 3 out of time."""
     options = _parser().parse_args(arguments)
     if options.after is None:
+        if options.layers is not None:
+            return _refuse("--layers grows a finished checkpoint; name it with --after.")
         recipe = QUICK if options.quick else FULL
     else:
         recipe = QUICK_AGAIN if options.quick else AGAIN
+        if options.layers is not None:
+            shape = {**recipe.transformer_config, "num_layers": options.layers}
+            recipe = replace(recipe, transformer_config=shape)
     folder: Path = options.folder.expanduser().absolute()
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -81,6 +86,9 @@ def _refusal(folder: Path, recipe: Recipe, after: Path | None, resume: bool) -> 
         weights = after / "transformer" / "diffusion_pytorch_model.safetensors"
         if not weights.is_file():
             return f"{after} holds no checkpoint; name one, as freeswim/models/demo/weights is."
+        known = json.loads((after / "transformer" / "config.json").read_text("utf-8"))["num_layers"]
+        if recipe.transformer_config["num_layers"] < known:
+            return f"{after} has {known} layers; ask for as many with --layers, or for more."
         content["after"] = hashlib.sha256(weights.read_bytes()).hexdigest()
     text = json.dumps(content, indent=1) + "\n"
     if not place.exists():
@@ -105,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--after", type=Path, metavar="CHECKPOINT", help="train its transformer for another round"
     )
+    parser.add_argument("--layers", type=int, help="with --after: what its transformer grows to")
     parser.add_argument("--minutes", type=float, help="stop after so long; --resume goes on")
     parser.add_argument("--threads", type=int, default=1, help="of a processor; default 1")
     parser.add_argument("--device", default="cpu", help="cpu, cuda")

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
-from safetensors.torch import load_model
+from safetensors.torch import load_file, load_model
 
 from freeswim.models.demo.training import autoencoder, transformer
 from freeswim.models.demo.training.assemble import machine, write_card, write_checkpoint
@@ -44,8 +44,11 @@ def make_checkpoint(
     model: Any = WanTransformer3DModel(**recipe.transformer_config)
     transformer.start(model)
     if after is not None:
-        for part, name in ((vae, VAE), (encoder, "text_encoder/model"), (model, TRANSFORMER)):
+        for part, name in ((vae, VAE), (encoder, "text_encoder/model")):
             load_model(part, after / f"{name}.safetensors")
+        model.load_state_dict(
+            transformer.grown(model, load_file(after / f"{TRANSFORMER}.safetensors"))
+        )
     parts: tuple[Any, ...] = (vae, encoder, model)
     for part in parts:
         part.to(device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from freeswim.models.demo.training.text import as_tokens, encode
 NO_TEXT = 0.1  # share of the clips that are shown without their caption
 # Lengths a pipeline may pad its text to: the model has to bear them all.
 PADDED = (16, 24, 32, 32, 64, 128, 226, 512)
+_OUTPUTS = ("attn1.to_out.", "attn2.to_out.", "ffn.net.2.")  # what a layer adds to its tokens
 _STEPS, _HELD_OUT = 21, 16  # part of seeds; every so many clips of a bucket, one is not trained on
 
 
@@ -99,6 +100,28 @@ def start(transformer: WanTransformer3DModel) -> None:
     """Begin with velocities of zero: steps go the right way from the first one on."""
     nn.init.zeros_(transformer.proj_out.weight)
     nn.init.zeros_(transformer.proj_out.bias)
+
+
+def grown(model: WanTransformer3DModel, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of a transformer with as many layers as `model` or fewer, for `model`.
+
+    New layers are copies that add nothing yet, spread evenly behind those they are copies of, so
+    what comes out is the same.
+    """
+    layers = len(model.blocks)
+    old_layers = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("blocks."))
+    content = {name: value for name, value in weights.items() if not name.startswith("blocks.")}
+    copied: set[int] = set()
+    for layer in range(layers):
+        source = layer * old_layers // layers
+        for name, value in weights.items():
+            if not name.startswith(f"blocks.{source}."):
+                continue
+            rest = name.split(".", 2)[2]
+            adds_nothing = source in copied and rest.startswith(_OUTPUTS)
+            content[f"blocks.{layer}.{rest}"] = torch.zeros_like(value) if adds_nothing else value
+        copied.add(source)
+    return content
 
 
 def odds_of(part: Encoded, share: float | None) -> NDArray[np.float64] | None:
