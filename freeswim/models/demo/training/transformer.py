@@ -111,16 +111,15 @@ def grown(model: WanTransformer3DModel, weights: Mapping[str, Tensor]) -> dict[s
     layers = len(model.blocks)
     old_layers = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("blocks."))
     content = {name: value for name, value in weights.items() if not name.startswith("blocks.")}
-    copied: set[int] = set()
-    for layer in range(layers):
-        source = layer * old_layers // layers
+    sources = [layer * old_layers // layers for layer in range(layers)]
+    for layer, source in enumerate(sources):
+        is_new = source in sources[:layer]
         for name, value in weights.items():
-            if not name.startswith(f"blocks.{source}."):
-                continue
-            rest = name.split(".", 2)[2]
-            adds_nothing = source in copied and rest.startswith(_OUTPUTS)
-            content[f"blocks.{layer}.{rest}"] = torch.zeros_like(value) if adds_nothing else value
-        copied.add(source)
+            if name.startswith(f"blocks.{source}."):
+                rest = name.split(".", 2)[2]
+                adds_nothing = is_new and rest.startswith(_OUTPUTS)
+                value = torch.zeros_like(value) if adds_nothing else value
+                content[f"blocks.{layer}.{rest}"] = value
     return content
 
 
