@@ -7,7 +7,8 @@ FOLDER/card.json says how it was made and what it can do. log.jsonl grows all th
 A run may be killed at any moment; with --resume the same command goes on, to the same weights.
 
 With --after CHECKPOINT its autoencoder is kept, and its transformer goes through another round on
-other clips: latents/ and transformer.state are all that is made. With --layers it grows first.
+other clips: latents/ and transformer.state are all that is made. With --layers it grows first;
+with --counts the round is a short one, in which it learns to keep to the count it is asked for.
 """
 
 from __future__ import annotations
@@ -24,7 +25,15 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from freeswim.models.demo.training.recipe import AGAIN, FULL, QUICK, QUICK_AGAIN, Recipe
+from freeswim.models.demo.training.recipe import (
+    AGAIN,
+    COUNTS,
+    FULL,
+    QUICK,
+    QUICK_AGAIN,
+    QUICK_COUNTS,
+    Recipe,
+)
 from freeswim.output import publish, workspace
 from freeswim.quiet import quiet_libraries
 
@@ -37,9 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.after is None:
         if options.layers is not None:
             return _refuse("--layers grows a finished checkpoint; name it with --after.")
+        if options.counts:
+            return _refuse("--counts teaches a finished checkpoint; name it with --after.")
         recipe = QUICK if options.quick else FULL
     else:
-        recipe = QUICK_AGAIN if options.quick else AGAIN
+        again, counts = (QUICK_AGAIN, QUICK_COUNTS) if options.quick else (AGAIN, COUNTS)
+        recipe = counts if options.counts else again
         if options.layers is not None:
             shape = {**recipe.transformer_config, "num_layers": options.layers}
             recipe = replace(recipe, transformer_config=shape)
@@ -114,6 +126,9 @@ def _parser() -> argparse.ArgumentParser:
         "--after", type=Path, metavar="CHECKPOINT", help="train its transformer for another round"
     )
     parser.add_argument("--layers", type=int, help="with --after: what its transformer grows to")
+    parser.add_argument(
+        "--counts", action="store_true", help="with --after: the round that is about counts"
+    )
     parser.add_argument("--minutes", type=float, help="stop after so long; --resume goes on")
     parser.add_argument("--threads", type=int, default=1, help="of a processor; default 1")
     parser.add_argument("--device", default="cpu", help="cpu, cuda")

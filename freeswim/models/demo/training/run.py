@@ -11,7 +11,7 @@ import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from safetensors.torch import load_file, load_model
 
-from freeswim.models.demo.training import autoencoder, transformer
+from freeswim.models.demo.training import autoencoder, contrast, transformer
 from freeswim.models.demo.training.assemble import machine, write_card, write_checkpoint
 from freeswim.models.demo.training.evaluation import native_figures, round_trip_figures
 from freeswim.models.demo.training.latents import make_latents, statistics
@@ -64,7 +64,8 @@ def make_checkpoint(
         known = json.loads((after / "vae" / "config.json").read_text("utf-8"))
         scale = torch.tensor(known["latents_mean"]), torch.tensor(known["latents_std"])
     vae.register_to_config(**autoencoder.with_statistics(recipe.vae_config, *scale))
-    learner = transformer.trainee(model, encoder, tokenizer, encoded, scale, recipe)
+    make_trainee = transformer.trainee if recipe.pushes is None else contrast.trainee
+    learner = make_trainee(model, encoder, tokenizer, encoded, scale, recipe)
 
     def check() -> Figures:
         figures = learner.check()

@@ -56,8 +56,7 @@ def trainee(
         noise = torch.from_numpy(rng.standard_normal(clean.shape, np.float32))
         part = sigma.view(-1, 1, 1, 1, 1)
         noised = (1 - part) * clean + part * noise
-        bias = torch.zeros(count, MAX_TEXT)
-        bias[:, -1] = torch.from_numpy(np.log(rng.choice(PADDED, count) - (MAX_TEXT - 1.0)))
+        bias = bias_of_pads(rng, count)
         velocity = lean.forward(
             transformer,
             noised.to(device),
@@ -71,9 +70,8 @@ def trainee(
     def loss(step: int) -> tuple[Tensor, Figures]:
         rng = np.random.default_rng([recipe.seed, _STEPS, step])
         number = _bucket_of(rng, recipe, step)
-        clips, size = encoded[number].bucket.clips, _batch(recipe, number)
-        trained_on = clips - _held_out(clips)
-        picked = rng.choice(trained_on, size, p=odds[number])
+        size = _batch(recipe, number)
+        picked = rng.choice(len(trained_on(encoded[number])), size, p=odds[number])
         value = mean_loss(number, torch.from_numpy(picked), rng)
         kind = "frames" if encoded[number].bucket.frames == 1 else "clips"
         return value, {f"loss_{kind}": value.item()}
@@ -131,10 +129,21 @@ def odds_of(part: Encoded, share: float | None) -> NDArray[np.float64] | None:
     """
     if share is None:
         return None
-    trained_on = part.captions[: len(part.captions) - _held_out(len(part.captions))]
-    counts = np.array([caption.startswith(COUNT_WORDS) for caption in trained_on])
+    counts = np.array([caption.startswith(COUNT_WORDS) for caption in trained_on(part)])
     odds = np.where(counts, share / max(1, counts.sum()), (1 - share) / max(1, (~counts).sum()))
     return odds / odds.sum()  # where all clips are of one kind, every one as often
+
+
+def trained_on(part: Encoded) -> list[str]:
+    """Captions of the clips that are trained on: the first ones."""
+    return part.captions[: len(part.captions) - _held_out(len(part.captions))]
+
+
+def bias_of_pads(rng: np.random.Generator, count: int) -> Tensor:
+    """For `lean.forward`, as if each text were padded to some length, (count, MAX_TEXT)."""
+    bias = torch.zeros(count, MAX_TEXT)
+    bias[:, -1] = torch.from_numpy(np.log(rng.choice(PADDED, count) - (MAX_TEXT - 1.0)))
+    return bias
 
 
 def _optimiser(transformer: WanTransformer3DModel, encoder: UMT5EncoderModel) -> Muon:
