@@ -209,7 +209,7 @@ def test_the_round_about_counts_trains_the_transformer_alone(whole: Path, tmp_pa
     steps = [line for line in lines_of(tmp_path) if "loss_pushed" in line]
     assert len(steps) == QUICK_COUNTS.transformer.steps
     card = json.loads((tmp_path / "card.json").read_text("utf-8"))
-    assert card["recipe"]["pushes"] == list(COUNTS.pushes or ())
+    assert card["recipe"]["pushes"] == [list(row) for row in COUNTS.pushes or ()]
 
 
 def test_counts_are_only_taught_to_a_finished_checkpoint(
@@ -222,9 +222,10 @@ def test_counts_are_only_taught_to_a_finished_checkpoint(
 
 def test_velocities_are_pushed_from_those_of_other_counts_where_noise_is_strong() -> None:
     known = torch.tensor([1.0, 2.0, 6.0]).view(3, 1, 1, 1, 1, 1).expand(3, 4, 1, 1, 1, 1)
-    asked, sigma = torch.tensor([0, 1, 2, 2]), torch.tensor([1.0, 0.95, 0.895, 0.8])
-    got = contrast.pushed(known, asked, sigma, torch.tensor([0.5, 2.0, 3.0])).flatten()
-    wanted = [1 + 0.5 * (1 - 4), 2 + 2 * (2 - 3.5), 6 + 0.5 * 3 * (6 - 1.5), 6.0]
+    asked, sigma = torch.tensor([0, 1, 2, 2]), torch.tensor([1.0, 0.95, 0.875, 0.8])
+    pushes = torch.tensor([[0, 0.5, 0.25], [1, 0, 2], [0, -3, 0]])
+    got = contrast.pushed(known, asked, sigma, pushes).flatten()
+    wanted = [1 - 0.5 * 1 - 0.25 * 5, 2 + 1 * 1 - 2 * 4, 6 - 0.5 * 3 * 4, 6.0]
     torch.testing.assert_close(got, torch.tensor(wanted))
 
 
@@ -240,7 +241,11 @@ def test_a_transformer_comes_nearer_to_its_pushed_velocities() -> None:
     captions = [f"{count} red koi swimming left" for count in ("one", "two", "three", "two") * 2]
     encoded = [Encoded(bucket, torch.randn(8, 8, 2, 2, 2), captions)]
     recipe = replace(
-        QUICK_COUNTS, buckets=(bucket,), first_frames_share=0, last_frames_share=0, pushes=(40,) * 3
+        QUICK_COUNTS,
+        buckets=(bucket,),
+        first_frames_share=0,
+        last_frames_share=0,
+        pushes=((20,) * 3,) * 3,
     )
     scale = torch.zeros(8), torch.ones(8)
     learner = contrast.trainee(model, encoder, tokenizer, encoded, scale, recipe)

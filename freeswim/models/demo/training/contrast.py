@@ -1,8 +1,8 @@
 """A round that teaches a transformer to keep to the count it is asked for, by what it knows itself.
 
 How many koi there will be is decided where the noise is strongest. There a velocity is pushed away
-from those of the same caption with each other count: classifier-free guidance with other counts in
-the place of no text. The transformer learns the pushed velocities of what it was at the beginning
+from, or towards, those of the same caption with each other count: classifier-free guidance with
+other counts in the place of no text. The transformer learns the pushed velocities of what it was at the beginning
 (Meng et al. 2023, "On Distillation of Guided Diffusion Models"), so that sampling needs neither the
 other captions nor their time. Everywhere else it goes on learning from clips.
 """
@@ -27,7 +27,7 @@ from freeswim.models.demo.training.recipe import Recipe
 from freeswim.models.demo.training.stage import Figures, Trainee
 from freeswim.models.demo.training.text import as_tokens, encode
 
-_BEGINS, _WHOLE = 0.87, 0.92  # noise at which velocities are pushed a little, and all the way
+_BEGINS, _WHOLE = 0.85, 0.9  # noise at which velocities are pushed a little, and all the way
 _LEAST_PLACE = 0.7  # of a schedule that runs backwards, 0…1: just below where pushing begins
 _SHIFT = 3.0  # of the noise levels, as the scheduler has it
 _WEIGHT = 20.0  # beside the loss on clips: these targets are no draws, so little of it is noise
@@ -95,18 +95,19 @@ def trainee(
 
 
 def pushed(known: Tensor, asked: Tensor, sigma: Tensor, pushes: Tensor) -> Tensor:
-    """Velocities of the count that is asked for, away from those of the others, (B, C, T, h, w).
+    """Velocities of the count that is asked for, away from those of others, (B, C, T, h, w).
 
     Args:
         known: velocities for one, two and three koi, (3, B, C, T, h, w).
         asked: which of them, (B,), 0…2.
         sigma: noise levels, (B,), 0…1.
-        pushes: how far, as a multiple of the difference, for each count, (3,).
+        pushes: how far, as multiples of the differences: of the count that is asked for (rows)
+            from each (columns), (3, 3); below 0 it is towards.
     """
     own = known[asked, torch.arange(len(asked))]
-    others = (known.sum(0) - own) / (len(known) - 1)
     share = ((sigma - _BEGINS) / (_WHOLE - _BEGINS)).clamp(0, 1)
-    return own + (pushes[asked] * share).view(-1, 1, 1, 1, 1).to(own) * (own - others)
+    parts = (pushes[asked] * share[:, None]).T.to(own)  # (3, B)
+    return own + torch.einsum("kb,kb...->b...", parts, own - known)
 
 
 def _with_every_count(

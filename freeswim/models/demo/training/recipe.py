@@ -63,9 +63,9 @@ class Recipe:
     seed: int = 0
     shift: float = 2.0  # of the noise levels that are trained on, towards more noise
     counted: float | None = None  # share of clips that say how many koi; None: as many as there are
-    # How far velocities are pushed from those of other counts, for one, two and three koi, as a
-    # multiple of the difference; None: it learns from clips alone.
-    pushes: tuple[float, float, float] | None = None
+    # How far velocities for one, two and three koi (rows) are pushed from those for one, two and
+    # three (columns), as multiples of the differences; None: it learns from clips alone.
+    pushes: tuple[tuple[float, float, float], ...] | None = None
     crops: int = 8  # in a batch of the autoencoder
     crop_side: int = 64  # pixels
     crop_frames: int = 9  # the third latent frame takes the path of all that follow
@@ -150,9 +150,9 @@ AGAIN = replace(
     first_frames_share=0.25,
 )
 
-# A last, short round on the clips of AGAIN: it learns to keep to a count by what it knows. Two and
-# three have a neighbour to be mistaken for that is as common; one is pushed far less, for there is
-# nothing below it and koi would vanish.
+# A last, short round on the clips of AGAIN: it learns to keep to a count by what it knows. It errs
+# towards more koi. Two is pushed from both neighbours, and further from three. What three is mistaken
+# for is four, which it does not know; so three goes a little towards two.
 COUNTS = replace(
     AGAIN,
     name="counts",
@@ -160,7 +160,7 @@ COUNTS = replace(
     buckets=(replace(AGAIN.buckets[0], batch=16), *AGAIN.buckets[1:]),
     shift=3.0,
     counted=None,
-    pushes=(0.4, 2.0, 2.0),
+    pushes=((0.0, 0.5, 0.0), (1.0, 0.0, 2.2), (0.0, -0.8, 0.0)),
 )
 
 # Shows that every stage runs; what it makes shows nothing.
