@@ -2,9 +2,9 @@
 
 How many koi there will be is decided where the noise is strongest. There a velocity is pushed away
 from, or towards, those of the same caption with each other count: classifier-free guidance with
-other counts in the place of no text. The transformer learns the pushed velocities of what it was at the beginning
-(Meng et al. 2023, "On Distillation of Guided Diffusion Models"), so that sampling needs neither the
-other captions nor their time. Everywhere else it goes on learning from clips.
+other counts in the place of no text. The transformer learns the pushed velocities of what it was at
+the beginning (Meng et al. 2023, "On Distillation of Guided Diffusion Models"), so that sampling needs
+neither the other captions nor their time. Everywhere else it goes on learning from clips.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from freeswim.models.demo.training.stage import Figures, Trainee
 from freeswim.models.demo.training.text import as_tokens, encode
 
 _BEGINS, _WHOLE = 0.85, 0.9  # noise at which velocities are pushed a little, and all the way
-_LEAST_PLACE = 0.7  # of a schedule that runs backwards, 0…1: just below where pushing begins
+_LEAST_PLACE = 0.7  # of a schedule that runs backwards, 0…1: a noise of 0.875, the least that is taught: half of a push
 _SHIFT = 3.0  # of the noise levels, as the scheduler has it
 _WEIGHT = 20.0  # beside the loss on clips: these targets are no draws, so little of it is noise
 _STEPS = 41  # part of seeds
